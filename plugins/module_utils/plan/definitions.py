@@ -1,0 +1,98 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Definitions: files that say all about a service, found, validated and merged for one version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from . import versions
+from .findings import Findings
+from .model import Data
+
+MERGED = ("components", "routes", "body_limit", "connections_per_client", "database", "secrets")
+
+
+def merge(base: Any, over: Any) -> Any:
+    """`over` laid over `base`: mappings key by key, anything else as a whole; a None takes a key away."""
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    merged = dict(base)
+    for key, value in over.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge(merged[key], value) if key in merged else value
+    return merged
+
+
+def schema_findings(schema: Data, document: object, prefix: str, findings: Findings) -> None:
+    """What a JSON Schema says against a document, in the words of findings."""
+    for error in Draft202012Validator(schema).iter_errors(document):
+        path = ".".join([prefix, *(str(part) for part in error.absolute_path)]).strip(".")
+        if error.validator == "additionalProperties" and isinstance(error.schema, dict):
+            known = sorted(error.schema.get("properties", {}))
+            instance = error.instance if isinstance(error.instance, dict) else {}
+            for key in sorted(set(instance) - set(known)):
+                findings.add(f"{path}.{key}".strip("."), "is no known key", f"Known are: {', '.join(known)}")
+        elif error.validator == "required":
+            missing = str(error.message).split("'")[1]
+            findings.add(f"{path}.{missing}".strip("."), "is missing", "Set it")
+        elif "secrets" in error.absolute_path:  # a message of jsonschema quotes the value
+            findings.add(path, "has the wrong type", "See the schema in services/schema")
+        else:
+            findings.add(path, error.message, "See the schema in services/schema")
+
+
+class Definitions:
+    """All definitions of some folders; a later folder's stands before an earlier one's."""
+
+    def __init__(self, folders: Iterable[Path], schema: Path) -> None:
+        self.schema: Data = json.loads(schema.read_text())
+        self.files = {path.stem: path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.yml"))}
+
+    def names(self) -> list[str]:
+        return sorted(self.files)
+
+    def load(self, name: str, findings: Findings) -> Data | None:
+        """A definition that keeps to the schema, or None with the findings that say why not."""
+        path = self.files.get(name)
+        if path is None:
+            findings.add(
+                f"fleet_services.{name}",
+                f"there is no definition of a service {name}",
+                f"Known are: {', '.join(self.names())}. A definition of your own is services/{name}.yml beside the inventory",
+            )
+            return None
+        try:
+            document = yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, OSError) as error:
+            findings.add(f"services/{path.name}", f"cannot be read: {str(error).replace(chr(10), ' ')}", "Mend the file")
+            return None
+        mine = Findings()
+        schema_findings(self.schema, document, f"services/{path.name}", mine)
+        if not mine:
+            for number, contract in enumerate(document["contracts"]):
+                if not versions.is_range(contract["versions"]):
+                    mine.add(f"services/{path.name}.contracts.{number}.versions", f"{contract['versions']} is no range", "Write it as >=1.2,<2")
+            if document["name"] != name:
+                mine.add(f"services/{path.name}.name", f"is {document['name']}", f"Make it {name}, as the file is called")
+        for finding in mine.items:
+            findings.add(finding.variable, finding.problem, finding.remedy)
+        return None if mine else document
+
+
+def contract(definition: Data, version: str) -> Data | None:
+    """The definition as it is for a version, or None where no contract covers it."""
+    for entry in definition["contracts"]:
+        if versions.covers(entry["versions"], version):
+            base = {key: definition[key] for key in MERGED if key in definition}
+            over = {key: entry[key] for key in MERGED if key in entry}
+            merged: Data = merge(base, over)
+            return merged
+    return None

@@ -1,0 +1,99 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""What the plan is computed from: the inventory as plain data, with nothing of Ansible in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Data = dict[str, Any]
+SLOTS = ("blue", "green")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A server in the inventory. `address` is how other hosts of the fleet reach it."""
+
+    name: str
+    address: str
+    os: str = "debian-13"
+    architecture: str = "amd64"
+    ssh_port: int = 22
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All that the inventory says: hosts, groups, and the `fleet_*` variables by name."""
+
+    hosts: dict[str, Host]
+    groups: dict[str, list[str]]
+    variables: Data = field(default_factory=dict)
+
+    @property
+    def services(self) -> dict[str, Data]:
+        return dict(self.variables.get("fleet_services") or {})
+
+    def members(self, group: str) -> list[Host]:
+        return [self.hosts[name] for name in self.groups.get(group, []) if name in self.hosts]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A component of a service on a host."""
+
+    service: Service
+    component: str
+    host: Host
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service with its contract for the version that the inventory asks for."""
+
+    name: str
+    version: str
+    wanted: Data
+    contract: Data
+    hosts: tuple[Host, ...]
+
+    @property
+    def variable(self) -> str:
+        return f"fleet_services.{self.name}"
+
+    @property
+    def domains(self) -> list[str]:
+        names = [self.wanted.get("domain"), *self.wanted.get("aliases", [])]
+        return [str(name) for name in names if name]
+
+    @property
+    def components(self) -> dict[str, Data]:
+        return dict(self.contract.get("components") or {})
+
+    @property
+    def database(self) -> Data | None:
+        """The database it needs, with the inventory's own numbers; None where it needs none."""
+        declared = self.contract.get("database")
+        if not declared:
+            return None
+        return {
+            "name": self.name.replace("-", "_"),
+            "user": self.name.replace("-", "_"),
+            "password": f"{self.name.upper().replace('-', '_')}_DATABASE_PASSWORD",
+            "pooling": "session",
+            "connections": 10,
+            "attributes": ["LOGIN"],
+            "extensions": [],
+            **declared,
+            **self.wanted.get("database", {}),
+        }
+
+    @property
+    def slot(self) -> str:
+        return str(self.wanted.get("slot", "blue"))
+
+    def ports(self, component: str) -> dict[str, dict[str, int]]:
+        """Ports of a component by name and slot, the inventory's over the definition's."""
+        declared = {name: dict(slots) for name, slots in self.components[component].get("ports", {}).items()}
+        for name, slots in self.wanted.get("ports", {}).get(component, {}).items():
+            declared.setdefault(name, {}).update(slots)
+        return declared
