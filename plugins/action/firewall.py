@@ -1,0 +1,44 @@
+# Copyright: (c) The selfhost.fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The controller's half of selfhost.fleet.firewall: proves over a fresh connection that it can still reach the host."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+
+MODULE = "selfhost.fleet.firewall"
+# Connections that the firewall can cut; others (docker, local) have nothing to open anew.
+OVER_THE_NETWORK = ("ssh", "paramiko_ssh")
+
+
+class ActionModule(ActionBase):
+    """Load, connect anew, confirm."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        result.update(self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars))
+        if result.get("failed") or not result.get("pending"):
+            return result
+        deadline = time.monotonic() + int(arguments.get("rollback_after", 30))
+        try:
+            if self._connection.transport in OVER_THE_NETWORK:
+                self._connection.reset()
+            confirmed = self._execute_module(
+                module_name=MODULE, module_args={**arguments, "state": "confirmed"}, task_vars=task_vars
+            )
+        except AnsibleConnectionFailure as error:
+            # The host must be reachable again when this task has ended, or its rescue could not run.
+            time.sleep(max(0.0, deadline - time.monotonic()) + 1)
+            reason = f"the new ruleset cuts the controller off ({error}); the former one is in force again"
+            return {**result, "failed": True, "changed": False, "pending": False, "msg": reason}
+        if confirmed.get("failed"):
+            return {**result, "failed": True, "pending": False, "msg": confirmed.get("msg", "not confirmed")}
+        result["pending"] = False
+        return result

@@ -1,0 +1,231 @@
+"""The rules as text, the mistakes in them, and the order in which a new ruleset is armed, loaded and confirmed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from ansible_collections.selfhost.fleet.plugins.module_utils import nftables
+
+
+def rule(**changes: object) -> dict[str, object]:
+    return {"port": 443, "protocol": "tcp", "sources": ["any"], "why": "edge: HTTPS", **changes}
+
+
+def rendered(*entries: dict[str, object]) -> list[str]:
+    return [line.strip() for line in nftables.render(nftables.parse(entries)).splitlines()]
+
+
+def test_replaces_only_its_own_table_in_one_transaction() -> None:
+    text = nftables.render([])
+    assert "flush" not in text
+    assert text.index("table inet selfhost_fleet\n") < text.index("delete table inet selfhost_fleet\n")
+    assert "policy drop" in text
+    assert "forward" not in text
+
+
+def test_anybody() -> None:
+    assert 'tcp dport 443 accept comment "edge: HTTPS"' in rendered(rule())
+
+
+def test_sources_of_both_families_become_one_rule_each() -> None:
+    lines = rendered(rule(port=5432, sources=["192.0.2.21", "2001:db8::/32", "192.0.2.22"], why="db"))
+    assert 'ip saddr { 192.0.2.21, 192.0.2.22 } tcp dport 5432 accept comment "db"' in lines
+    assert 'ip6 saddr { 2001:db8::/32 } tcp dport 5432 accept comment "db"' in lines
+    assert not any(line.startswith("tcp dport 5432") for line in lines)
+
+
+def test_overlapping_sources_are_merged() -> None:
+    assert "ip saddr { 10.0.0.0/8 } tcp dport 443 accept" in rendered(rule(sources=["10.1.2.3", "10.0.0.0/8"], why=""))
+
+
+def test_a_whole_family() -> None:
+    lines = rendered(rule(sources=["0.0.0.0/0"], why=""))
+    assert "meta nfproto ipv4 tcp dport 443 accept" in lines
+    assert not any("ip6 saddr" in line and "443" in line for line in lines)
+
+
+def test_the_same_rule_twice_is_one() -> None:
+    assert rendered(rule(), rule()).count('tcp dport 443 accept comment "edge: HTTPS"') == 1
+
+
+def test_a_comment_cannot_break_out() -> None:
+    (line,) = [line for line in rendered(rule(why='x" accept\nflush ruleset \\')) if "443" in line]
+    assert line == 'tcp dport 443 accept comment "x\' accept flush ruleset /"'
+
+
+def test_a_comment_is_cut_to_what_nft_takes_without_splitting_a_character() -> None:
+    (line,) = [line for line in rendered(rule(why="ü" * 100)) if "443" in line]
+    assert line.partition("comment ")[2] == '"' + "ü" * 64 + '"'
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"port": 0}, "not a port"),
+        ({"port": 65536}, "not a port"),
+        ({"port": True}, "not a port"),
+        ({"protocol": "sctp"}, "tcp or udp"),
+        ({"sources": []}, "no sources"),
+        ({"sources": ["192.0.2.21/24"]}, "host bits"),
+        ({"sources": ["example.com"]}, "neither any nor an address"),
+    ],
+)
+def test_mistakes(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(nftables.FirewallError, match=words):
+        nftables.parse([rule(**changes)])
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(nftables.FirewallError, match=r"inbound\[0\].*inbound\[2\]"):
+        nftables.parse([rule(port=0), rule(), rule(sources=["x"])])
+
+
+@pytest.mark.parametrize(
+    ("sources", "address", "admitted"),
+    [
+        (["any"], "198.51.100.7", True),
+        (["198.51.100.0/24"], "198.51.100.7", True),
+        (["198.51.100.0/24"], "203.0.113.7", False),
+        (["198.51.100.0/24"], "2001:db8::1", False),
+        (["198.51.100.0/24"], "::ffff:198.51.100.7", True),
+        (["fe80::/10"], "fe80::1%eth0", True),
+    ],
+)
+def test_the_present_connection(sources: list[str], address: str, admitted: bool) -> None:
+    rules = nftables.parse([rule(port=22, sources=sources)])
+    if admitted:
+        nftables.refuse_cut(rules, (address, 22))
+    else:
+        with pytest.raises(nftables.FirewallError, match=f"from {address} to port 22"):
+            nftables.refuse_cut(rules, (address, 22))
+
+
+def test_another_ssh_port_is_asked_for_by_number() -> None:
+    with pytest.raises(nftables.FirewallError, match="to port 2222"):
+        nftables.refuse_cut(nftables.parse([rule(port=22)]), ("192.0.2.1", 2222))
+
+
+def test_no_ssh_no_refusal() -> None:
+    nftables.refuse_cut([], None)
+
+
+def test_the_connection_is_found_above_sudo(tmp_path: Path) -> None:
+    for pid, parent, environment in ((30, 20, b"A=b\0"), (20, 10, b"SSH_CONNECTION=192.0.2.9 40000 192.0.2.1 2222\0")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "environ").write_bytes(environment)
+        (tmp_path / str(pid) / "status").write_text(f"Name:\tx\nPPid:\t{parent}\n")
+    assert nftables.ssh_connection(tmp_path, 30) == ("192.0.2.9", 2222)
+    assert nftables.ssh_connection(tmp_path, 99) is None
+
+
+class Host:
+    """Stands in for nft and systemd: keeps the live table as the text that was loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.live: str | None = None
+        self.armed = False
+        self.calls: list[str] = []
+        self.refuses = False
+
+    def __call__(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        line = " ".join(command)
+        code, out, err = 0, "", ""
+        if "unshare" in command[0]:
+            out = Path(command[7]).read_text()
+            code, err = (1, "syntax error") if self.refuses else (0, "")
+        elif "list table" in line:
+            code, out, err = (1, "", "No such file or directory") if self.live is None else (0, self.live, "")
+        elif command[0] == "systemd-run":
+            self.armed = True
+            self.calls.append("arm")
+        elif command[:2] == ["systemctl", "is-active"]:
+            code = 0 if self.armed else 3
+        elif command[:2] == ["systemctl", "stop"]:
+            self.armed = False
+            self.calls.append("disarm")
+        else:
+            text = Path(command[2]).read_text()
+            self.live = text.removeprefix(nftables.restore_text(None)) or None
+            self.calls.append(f"load {Path(command[2]).name}")
+        return subprocess.CompletedProcess(command, code, out, err)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def firewall(host: Host, nft: str = "/bin/sh") -> nftables.Firewall:
+    kernel = nftables.Kernel(host, nft=nft)
+    return nftables.Firewall(host.folder / "etc" / "firewall.nft", run=host, kernel=kernel, state=host.folder / "run")
+
+
+def test_the_way_back_is_armed_before_loading_and_the_file_is_written_only_when_confirmed(host: Host) -> None:
+    outcome = firewall(host).converge("rules", rollback_after=30, dry_run=False)
+    assert (outcome.changed, outcome.pending, outcome.drift) == (True, True, False)
+    assert host.calls == ["arm", "load candidate.nft"]
+    assert not (host.folder / "etc" / "firewall.nft").exists()
+    firewall(host).confirm()
+    assert (host.folder / "etc" / "firewall.nft").read_text() == "rules"
+    assert (host.folder / "etc" / "firewall.nft").stat().st_mode & 0o777 == 0o600
+    assert not host.armed
+
+
+def test_a_second_run_changes_nothing(host: Host) -> None:
+    firewall(host).converge("rules", rollback_after=30, dry_run=False)
+    firewall(host).confirm()
+    host.calls.clear()
+    assert firewall(host).converge("rules", rollback_after=30, dry_run=False).changed is False
+    assert host.calls == []
+
+
+def test_a_table_changed_by_hand_is_drift(host: Host) -> None:
+    firewall(host).converge("rules", rollback_after=30, dry_run=False)
+    firewall(host).confirm()
+    host.live = "fewer rules"
+    outcome = firewall(host).converge("rules", rollback_after=30, dry_run=False)
+    assert (outcome.changed, outcome.drift, outcome.before, outcome.after) == (True, True, "fewer rules", "rules")
+
+
+def test_confirming_too_late_is_a_failure(host: Host) -> None:
+    firewall(host).converge("rules", rollback_after=30, dry_run=False)
+    host.armed = False
+    with pytest.raises(nftables.FirewallError, match="taken back"):
+        firewall(host).confirm()
+    assert not (host.folder / "etc" / "firewall.nft").exists()
+
+
+def test_what_a_dead_run_left_unconfirmed_is_taken_back_first(host: Host) -> None:
+    host.live = "former"
+    firewall(host).converge("first", rollback_after=30, dry_run=False)
+    host.calls.clear()
+    outcome = firewall(host).converge("second", rollback_after=30, dry_run=False)
+    assert outcome.before == "former"
+    assert host.calls == ["disarm", "load former.nft", "arm", "load candidate.nft"]
+
+
+def test_check_mode_touches_nothing(host: Host) -> None:
+    outcome = firewall(host).converge("rules", rollback_after=30, dry_run=True)
+    assert (outcome.changed, outcome.pending) == (True, False)
+    assert host.calls == []
+    assert list(host.folder.iterdir()) == []
+
+
+def test_check_mode_without_nft(host: Host) -> None:
+    assert firewall(host, nft="/no/such/nft").converge("rules", rollback_after=30, dry_run=True).changed
+
+
+def test_without_nft_the_package_is_named(host: Host) -> None:
+    with pytest.raises(nftables.FirewallError, match="nftables"):
+        firewall(host, nft="/no/such/nft").converge("rules", rollback_after=30, dry_run=False)
+
+
+def test_a_refused_ruleset_is_never_loaded(host: Host) -> None:
+    host.refuses = True
+    with pytest.raises(nftables.FirewallError, match="syntax error"):
+        firewall(host).converge("rules", rollback_after=30, dry_run=False)
+    assert host.calls == []
