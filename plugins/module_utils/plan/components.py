@@ -1,0 +1,142 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""What the role `service` is told of a component on a host: release, environment by slot, unit."""
+
+from __future__ import annotations
+
+import re
+
+from .definitions import merge
+from .model import SLOTS, Data, Host, Service
+from .network import POOLER_PORT, Topology
+from .services import companions, settings
+
+PLACEHOLDER = re.compile(r"\{([a-z_]+(?:\.[A-Za-z0-9_]+)?)\}")
+
+
+def fill(text: str, values: Data) -> str:
+    """Placeholders filled in; `{secret.*}` and unknown ones stay as they are."""
+    return PLACEHOLDER.sub(lambda match: str(values.get(match[1], match[0])), text)
+
+
+def _values(topology: Topology, service: Service, component: str, host: Host, slot: str) -> Data:
+    values: Data = {
+        "domain": service.domains[0] if service.domains else "",
+        "version": service.version,
+        "architecture": host.architecture,
+        "host": host.name,
+        "listen": topology.listen(host),
+        "slot": slot,
+    }
+    values |= {f"port.{name}": slots[slot] for name, slots in service.ports(component).items() if slot in slots}
+    if service.database:
+        values |= {f"database.{key}": service.database[key] for key in ("name", "user", "connections")}
+        values |= {"database.host": "127.0.0.1", "database.port": POOLER_PORT}
+    return values
+
+
+def component(topology: Topology, service: Service, name: str, host: Host) -> Data:
+    """One entry of a slice's `components`."""
+    declared = service.components[name]
+    by_slot = {slot: _values(topology, service, name, host, slot) for slot in SLOTS}
+    common, slotted, secret = _environment(service, name, by_slot)
+    values = by_slot[service.slot]
+    ports = service.ports(name)
+    hardening = dict(declared.get("hardening", {}))
+    needed = companions(service, name)
+    for companion in needed.values():
+        hardening |= companion.get("hardening", {})
+    unit = f"{service.name}-{name}"
+    return {
+        "service": service.name,
+        "component": name,
+        "unit": unit,
+        "user": declared.get("user", service.name),
+        "version": service.version,
+        "slot": service.slot,
+        "slots": {slot: {port: numbers[slot] for port, numbers in ports.items() if slot in numbers} for slot in SLOTS},
+        "listen": topology.listen(host),
+        "root": f"/opt/{service.name}/{name}",
+        "release": _release(declared.get("release", {}), service.wanted.get("release", {}), service.version, values),
+        "companions": [
+            {"name": key, **_release(companion, service.wanted["companions"][key], service.wanted["companions"][key]["version"], values)}
+            for key, companion in needed.items()
+        ],
+        "environment": common,
+        "slot_environment": slotted,
+        "secrets": secret,
+        "config": _config(service, declared, values),
+        "state": declared.get("state", []),
+        "command": declared.get("command", ["{executable}"]),
+        "migrate": declared.get("migrate"),
+        "stop_timeout": declared.get("stop_timeout", 90),
+        "memory_max": service.wanted.get("memory_max", declared.get("memory_max")),
+        "hardening": hardening,
+        "after": (["pgbouncer.service"] if service.database else []) + (["postgresql.service"] if host == topology.database else []),
+        "probe": _probe(topology, host, declared.get("probe", {}), values),
+    }
+
+
+def _environment(service: Service, name: str, by_slot: dict[str, Data]) -> tuple[Data, Data, Data]:
+    """Variables that are the same in both slots, those of each slot, and those that hold a secret."""
+    common: Data = {}
+    slotted: Data = {slot: {"FLEET_SLOT": slot} for slot in SLOTS}
+    secret = {
+        key: f"{{secret.{key}}}"
+        for key, rule in (service.contract.get("secrets") or {}).items()
+        if rule.get("environment", True) and key in (service.wanted.get("secrets") or {})
+    }
+    for key, raw in settings(service, name).items():
+        filled = {slot: fill(raw, by_slot[slot]) for slot in SLOTS}
+        if "{secret." in raw:
+            secret[key] = filled[service.slot]
+        elif len(set(filled.values())) == 1:
+            common[key] = filled[service.slot]
+        else:
+            for slot in SLOTS:
+                slotted[slot][key] = filled[slot]
+    return common, slotted, secret
+
+
+def _release(declared: Data, wanted: Data, version: str, values: Data) -> Data:
+    mine = {**values, "version": version}
+    given = wanted.get("source")
+    member = wanted.get("member") if given else declared.get("member")
+    checksums = declared.get("checksums", {}).get(version, {})
+    return {
+        "version": version,
+        "source": given or fill(declared.get("address", ""), mine),
+        "checksum": wanted.get("checksum") or checksums.get(values["architecture"], ""),
+        "member": fill(member, mine) if member else None,
+        "executable": declared.get("executable", "program"),
+        "version_command": declared.get("version_command", ["{executable}", "--version"]),
+        "version_pattern": declared.get("version_pattern", "{version}"),
+        "keep": declared.get("keep", 3),
+    }
+
+
+def _config(service: Service, declared: Data, values: Data) -> Data | None:
+    config = declared.get("config")
+    if not config:
+        return None
+    content = merge(config["content"], service.wanted.get("config", {}))
+    return {**config, "content": _fill_all(content, values)}
+
+
+def _fill_all(node: object, values: Data) -> object:
+    if isinstance(node, dict):
+        return {key: _fill_all(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_fill_all(value, values) for value in node]
+    return fill(node, values) if isinstance(node, str) else node
+
+
+def _probe(topology: Topology, host: Host, declared: Data, values: Data) -> Data:
+    kind = declared.get("kind", "http")
+    scheme = {"http": "http", "websocket": "ws", "tcp": "tcp"}[kind]
+    port = values.get(f"port.{declared.get('port', 'http')}", 0)
+    return {
+        "kind": kind,
+        "url": f"{scheme}://{topology.listen(host)}:{port}{declared.get('path', '/') if kind != 'tcp' else ''}",
+        "status": declared.get("status", [200]),
+        "start_timeout": declared.get("start_timeout", 60),
+    }

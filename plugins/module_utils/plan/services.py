@@ -1,0 +1,111 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""From the inventory's words to services with their contracts, hosts, releases and settings; what is wrong is found here."""
+
+from __future__ import annotations
+
+import re
+
+from . import secrets
+from .definitions import Definitions, contract
+from .findings import Findings
+from .model import Data, Inventory, Service
+
+DOMAIN = re.compile(r"(?=.{1,253}\Z)(?!-)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]\Z")
+
+
+def resolve(inventory: Inventory, definitions: Definitions, findings: Findings) -> list[Service]:
+    """Every service that can be understood; everything else is a finding."""
+    services = []
+    for name, wanted in inventory.services.items():
+        if not isinstance(wanted, dict):
+            continue  # the schema has said so
+        service = _service(name, wanted, inventory, definitions, findings)
+        if service is not None:
+            services.append(service)
+    _check_domains(services, findings)
+    return services
+
+
+def _service(name: str, wanted: Data, inventory: Inventory, definitions: Definitions, findings: Findings) -> Service | None:
+    definition = definitions.load(name, findings)
+    group = str(wanted.get("hosts", name))
+    hosts = tuple(inventory.members(group))
+    if not hosts:
+        known = ", ".join(sorted(group for group, members in inventory.groups.items() if members and group not in ("all", "ungrouped")))
+        findings.add(f"fleet_services.{name}.hosts", f"the group {group} has no hosts", f"Put a host into it, or name one of: {known}")
+    if definition is None or "version" not in wanted:
+        return None
+    version = str(wanted["version"])
+    applicable = contract(definition, version)
+    if applicable is None:
+        ranges = "; ".join(entry["versions"] for entry in definition["contracts"])
+        findings.add(f"fleet_services.{name}.version", f"no contract of {name} covers {version}", f"Choose a version in one of: {ranges}")
+        return None
+    service = Service(name, version, wanted, applicable, hosts)
+    secrets.check(service, findings)
+    _check_releases(service, findings)
+    _check_ports_known(service, findings)
+    return service
+
+
+def _check_domains(services: list[Service], findings: Findings) -> None:
+    taken: dict[str, str] = {}
+    for service in services:
+        if service.contract.get("routes") and not service.wanted.get("domain"):
+            findings.add(f"{service.variable}.domain", "is missing", "Set the name under which users reach it, such as api.example.com")
+        for domain in service.domains:
+            if not DOMAIN.match(domain):
+                findings.add(f"{service.variable}.domain", f"{domain!r} is no domain name", "Write it in lower case and without https:// or a path")
+            elif domain in taken:
+                findings.add(f"{service.variable}.domain", f"{domain} belongs to {taken[domain]} already", "Give each service a name of its own")
+            taken.setdefault(domain, service.name)
+
+
+def settings(service: Service, component: str) -> Data:
+    """Environment of a component before placeholders are filled in, the inventory's over the definition's."""
+    merged = {**service.components[component].get("settings", {}), **service.wanted.get("settings", {})}
+    return {name: text(value) for name, value in merged.items() if value is not None}
+
+
+def text(value: object) -> str:
+    """A setting as the environment has it: true and false in small letters."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def companions(service: Service, component: str) -> Data:
+    """Companions that a component needs with its settings."""
+    environment = settings(service, component)
+    declared: Data = service.components[component].get("companions", {})
+    return {
+        name: companion
+        for name, companion in declared.items()
+        if not any(environment.get(key, "").lower() == value for key, value in companion.get("unless", {}).items())
+    }
+
+
+def _check_releases(service: Service, findings: Findings) -> None:
+    wanted = service.wanted.get("release", {})
+    for component, declared in service.components.items():
+        release = declared.get("release", {})
+        if not (wanted.get("source") or release.get("address")):
+            findings.add(f"{service.variable}.release.source", f"{service.name} {service.version} has no public address", "Name a file on the controller or an https address")
+        if not (wanted.get("checksum") or release.get("checksums", {}).get(service.version)):
+            findings.add(f"{service.variable}.release.checksum", "is missing", "Set it to sha256:<64 hexadecimal digits>; publishers put it beside the file as .sha256")
+        given = service.wanted.get("companions", {})
+        for name, companion in companions(service, component).items():
+            if name not in given:
+                switches = " or ".join(f"settings.{key}: \"{value}\"" for key, value in companion.get("unless", {}).items())
+                findings.add(
+                    f"{service.variable}.companions.{name}",
+                    f"is missing ({companion.get('description', 'needed on PATH')})",
+                    "Set its version and checksum" + (f", or {switches}" if switches else ""),
+                )
+        for name in given:
+            if name not in declared.get("companions", {}):
+                findings.add(f"{service.variable}.companions.{name}", f"is no companion of {service.name} {service.version}", "Take it out")
+
+
+def _check_ports_known(service: Service, findings: Findings) -> None:
+    for component in service.wanted.get("ports", {}):
+        if component not in service.components:
+            findings.add(f"{service.variable}.ports.{component}", "is no component", f"Known are: {', '.join(service.components)}")

@@ -1,0 +1,186 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""One host's part of the plan, put together from all else."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from . import budget, distributions, network
+from .components import component
+from .model import Data, Host, Service
+from .network import POOLER_PORT, POSTGRES_PORT, Topology
+
+ROLES = ("baseline", "firewall", "certificate", "postgres", "pooler", "service", "edge")
+TLS = "/etc/selfhost/tls"
+
+
+def slice_of(topology: Topology, host: Host) -> Data:
+    """What `docs/plan.md` describes."""
+    services = topology.on(host)
+    pooled = topology.pooled(host)
+    databases = [service for service in topology.services if service.database] if host == topology.database else []
+    is_edge = host in topology.edges
+    present = {
+        "baseline": True,
+        "firewall": True,
+        "certificate": is_edge or host == topology.database,
+        "postgres": host == topology.database,
+        "pooler": bool(pooled),
+        "service": bool(services),
+        "edge": is_edge,
+    }
+    roles = [role for role in ROLES if present[role]]
+    extensions = sorted({extension for service in databases for extension in (service.database or {})["extensions"]})
+    distribution = distributions.DISTRIBUTIONS[host.os]
+    return {
+        "name": host.name,
+        "address": host.address,
+        "os": host.os,
+        "roles": roles,
+        "packages": distributions.packages(distribution, roles, extensions),
+        "firewall": {"inbound": network.inbound(topology, host)},
+        "certificates": _certificates(topology, host),
+        "postgres": _postgres(topology, host, distribution.postgres, databases) if present["postgres"] else None,
+        "pooler": _pooler(topology, host, pooled) if pooled else None,
+        "components": [component(topology, service, name, host) for service in services for name in service.components],
+        "edge": {"sites": [_site(topology, service, host) for service in topology.services if service.domains]} if is_edge else None,
+    }
+
+
+def _certificates(topology: Topology, host: Host) -> list[Data]:
+    found: list[Data] = []
+    default = (topology.inventory.variables.get("fleet_certificates") or {}).get("mode", "local_ca")
+    if host in topology.edges:
+        for service in topology.services:
+            if not service.domains:
+                continue
+            wanted = service.wanted.get("certificate", {})
+            entry: Data = {
+                "name": service.domains[0],
+                "domains": service.domains,
+                "addresses": [],
+                "mode": wanted.get("mode", default),
+                "directory": f"{TLS}/{service.domains[0]}",
+                "owner": "root",
+                "group": "root",
+                "reload": ["nginx.service"],
+            }
+            if entry["mode"] == "provided":
+                entry["provided"] = {"certificate": wanted.get("certificate", ""), "key": wanted.get("key", "")}
+            found.append(entry)
+    if host == topology.database:
+        found.append(
+            {
+                "name": "postgres",
+                "domains": ["localhost", host.name],
+                "addresses": sorted({"127.0.0.1", *([host.address] if _is_address(host.address) else [])}),
+                "mode": "local_ca",
+                "directory": f"{TLS}/postgres",
+                "owner": "postgres",
+                "group": "postgres",
+                "reload": ["postgresql.service"],
+            }
+        )
+    return found
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _secret(service: Service) -> Data:
+    return {"service": service.name, "name": (service.database or {})["password"]}
+
+
+def _postgres(topology: Topology, host: Host, version: int, services: list[Service]) -> Data:
+    wanted = topology.inventory.variables.get("fleet_postgres") or {}
+    remote = [client for client in topology.pooler_hosts if client != host]
+    hba: list[Data] = []
+    roles: list[Data] = []
+    databases: list[Data] = []
+    for service in services:
+        need: dict[str, Any] = service.database or {}
+        roles.append({"name": need["user"], "attributes": need["attributes"], "secret": _secret(service)})
+        databases.append({"name": need["name"], "owner": need["user"], "extensions": need["extensions"]})
+        addresses = ["127.0.0.1/32"] if host in service.hosts else []
+        addresses += [f"{client.address}/{128 if ':' in client.address else 32}" for client in service.hosts if client != host]
+        hba += [{"type": "hostssl", "database": need["name"], "user": need["user"], "address": address, "method": "scram-sha-256"} for address in addresses]
+    return {
+        "version": version,
+        "port": POSTGRES_PORT,
+        "listen": ["127.0.0.1", *([host.address] if remote else [])],
+        "max_connections": budget.max_connections(topology.inventory),
+        "settings": wanted.get("settings", {}),
+        "roles": roles,
+        "databases": databases,
+        "hba": hba,
+        "certificate": f"{TLS}/postgres",
+    }
+
+
+def _pooler(topology: Topology, host: Host, services: list[Service]) -> Data:
+    database = topology.database
+    sizes = {(share.service, share.host): share.size for share in budget.shares(topology.services)}
+    pools = []
+    for service in services:
+        need: dict[str, Any] = service.database or {}
+        pools.append(
+            {
+                "name": need["name"],
+                "database": need["name"],
+                "user": need["user"],
+                "host": "127.0.0.1" if database in (None, host) else database.address if database else "",
+                "port": POSTGRES_PORT,
+                "tls": True,
+                "mode": need["pooling"],
+                "size": sizes[service.name, host.name],
+                "secret": _secret(service),
+            }
+        )
+    return {"listen": "127.0.0.1", "port": POOLER_PORT, "max_client_conn": 2 * sum(pool["size"] for pool in pools), "pools": pools}
+
+
+def _site(topology: Topology, service: Service, edge: Host) -> Data:
+    first = next(iter(service.components))
+    routes: list[Data] = []
+    limits: dict[str, Data] = {}
+    for route in service.contract.get("routes", []):
+        entry = {"match": "prefix", "timeout": 60, "body_limit": None, "reason": "", **route}
+        upstream = entry.pop("component", first)
+        entry["upstream"] = _upstream_name(service, upstream)
+        if "limit" in route:
+            name = _upstream_name(service, "all" if route["path"] == "/" else route["path"].strip("/"))
+            limits[name] = {"name": name, "rate": route["limit"]["rate"]}
+            entry["limit"] = {"name": name, "burst": route["limit"].get("burst", 0)}
+        else:
+            entry["limit"] = None
+        routes.append(entry)
+    return {
+        "name": service.name,
+        "domains": service.domains,
+        "certificate": f"{TLS}/{service.domains[0]}",
+        "upstreams": [
+            {
+                "name": _upstream_name(service, name),
+                "keepalive": 32,
+                "servers": [
+                    {"address": topology.upstream(host, edge), "port": service.ports(name)["http"][service.slot], "host": host.name} for host in service.hosts
+                ],
+            }
+            for name in service.components
+            if "http" in service.ports(name)
+        ],
+        "body_limit": service.contract.get("body_limit", "10m"),
+        "connections_per_client": service.contract.get("connections_per_client", 100),
+        "limits": list(limits.values()),
+        "routes": routes,
+    }
+
+
+def _upstream_name(service: Service, part: str) -> str:
+    return "".join(char if char.isalnum() else "_" for char in f"{service.name}_{part}")

@@ -1,0 +1,73 @@
+"""What every host is told."""
+
+from __future__ import annotations
+
+import json
+
+from .fixtures import SECRETS, fluxbase, one_host, plan, three_tiers
+
+
+def test_one_host_is_everything() -> None:
+    fleet = plan(one_host())
+    assert fleet.findings.items == []
+    web1 = fleet.hosts["web1"]
+    assert web1["roles"] == ["baseline", "firewall", "certificate", "postgres", "pooler", "service", "edge"]
+    assert {rule["port"] for rule in web1["firewall"]["inbound"]} == {22, 80, 443}
+    assert web1["postgres"]["listen"] == ["127.0.0.1"]
+    assert {"nginx", "postgresql-17", "postgresql-17-pgvector", "pgbouncer", "nftables"} <= set(web1["packages"])
+
+
+def test_the_component_has_both_slots() -> None:
+    server = plan(one_host()).hosts["web1"]["components"][0]
+    assert server["slot_environment"]["blue"]["FLUXBASE_SERVER_ADDRESS"] == "127.0.0.1:8081"
+    assert server["slot_environment"]["green"]["FLUXBASE_SERVER_ADDRESS"] == "127.0.0.1:8082"
+    assert server["slot_environment"]["green"]["FLUXBASE_METRICS_PORT"] == "9092"
+    assert server["environment"]["FLUXBASE_DATABASE_PORT"] == "6432"
+    assert server["release"]["member"] == "fluxbase-server-linux-amd64"
+    assert server["release"]["source"].endswith("/v2026.3.6/fluxbase-server-linux-amd64.tar.gz")
+
+
+def test_deno_loosens_one_option_and_only_with_jobs() -> None:
+    without = plan(one_host()).hosts["web1"]["components"][0]
+    assert without["companions"] == [] and without["hardening"] == {}
+    deno = {"deno": {"version": "2.9.0", "checksum": "sha256:" + "cd" * 32}}
+    server = plan(one_host(fleet_services={"fluxbase": fluxbase(settings=None, companions=deno)})).hosts["web1"]["components"][0]
+    assert [companion["name"] for companion in server["companions"]] == ["deno"]
+    assert list(server["hardening"]) == ["MemoryDenyWriteExecute"]
+
+
+def test_the_2025_contract_has_its_password_in_an_address() -> None:
+    secrets = {"FLUXBASE_JWT_SECRET": SECRETS["FLUXBASE_AUTH_JWT_SECRET"], "FLUXBASE_DATABASE_PASSWORD": SECRETS["FLUXBASE_DATABASE_PASSWORD"]}
+    old = fluxbase(version="0.9.4", secrets=secrets, release={"source": "/tmp/fluxbase", "checksum": "sha256:" + "ab" * 32})
+    fleet = plan(one_host(os="debian-12", fleet_services={"fluxbase": old}))
+    assert fleet.findings.items == []
+    server = fleet.hosts["web1"]["components"][0]
+    assert "{secret.FLUXBASE_DATABASE_PASSWORD}" in server["secrets"]["DATABASE_URL"]
+    assert "FLUXBASE_DATABASE_PASSWORD" not in server["secrets"]
+    assert server["probe"]["url"].endswith("/ready")
+    assert "postgresql-15" in fleet.hosts["web1"]["packages"]
+
+
+def test_no_secret_is_in_the_plan() -> None:
+    text = json.dumps(plan(one_host()).as_fact())
+    assert not [name for name, value in SECRETS.items() if value in text]
+
+
+def test_the_production_fleet() -> None:
+    fleet = plan(three_tiers())
+    assert fleet.findings.items == []
+    assert fleet.hosts["edge1"]["roles"] == ["baseline", "firewall", "certificate", "edge"]
+    assert fleet.hosts["app1"]["roles"] == ["baseline", "firewall", "pooler", "service"]
+    assert fleet.hosts["db1"]["roles"] == ["baseline", "firewall", "certificate", "postgres"]
+    assert fleet.hosts["db2"]["roles"] == ["baseline", "firewall"]
+    servers = fleet.hosts["edge1"]["edge"]["sites"][0]["upstreams"][0]["servers"]
+    assert [server["address"] for server in servers] == [f"192.0.2.{n}" for n in (13, 14, 15)]
+    rules = {rule["port"]: rule for rule in fleet.hosts["app1"]["firewall"]["inbound"]}
+    assert rules[8081]["sources"] == ["192.0.2.11", "192.0.2.12"]
+    assert rules[9091]["sources"] == ["192.0.2.19"]
+    assert 6432 not in rules
+    database = {rule["port"]: rule for rule in fleet.hosts["db1"]["firewall"]["inbound"]}
+    assert database[5432]["sources"] == ["192.0.2.13", "192.0.2.14", "192.0.2.15"]
+    assert fleet.hosts["app2"]["components"][0]["listen"] == "192.0.2.14"
+    assert fleet.budget["used"] == 120 and fleet.budget["free"] == 200 - 13 - 120
+    assert "db2, db3" in fleet.notes[0]
