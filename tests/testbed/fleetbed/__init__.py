@@ -1,0 +1,1 @@
+"""Test hosts: Debian machines in containers, with systemd, SSH and an address that stays."""
