@@ -71,6 +71,7 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "stop_timeout": declared.get("stop_timeout", 90),
         "memory_max": service.wanted.get("memory_max", declared.get("memory_max")),
         "hardening": hardening,
+        "network": _network(topology, service, host),
         "after": (["pgbouncer.service"] if service.database else []) + (["postgresql.service"] if host == topology.database else []),
         "probe": _probe(topology, host, declared.get("probe", {}), values),
     }
@@ -128,6 +129,12 @@ def _fill_all(node: object, values: Data) -> object:
     if isinstance(node, list):
         return [_fill_all(value, values) for value in node]
     return fill(node, values) if isinstance(node, str) else node
+
+
+def _network(topology: Topology, service: Service, host: Host) -> list[str]:
+    """Addresses that the component may exchange packets with: itself, the edges, and what the inventory allows."""
+    edges = [edge.address for edge in topology.edges if topology.listen(host) != "127.0.0.1"]
+    return ["localhost", *edges, *[str(address) for address in service.wanted.get("egress", [])]]
 
 
 def _probe(topology: Topology, host: Host, declared: Data, values: Data) -> Data:

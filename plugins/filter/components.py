@@ -1,0 +1,115 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Filters of the role `service`: from a component of the plan to the arguments of the modules that put it in place."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleFilterError
+
+Data = dict[str, Any]
+SECRET = re.compile(r"\{secret\.([A-Z][A-Z0-9_]*)\}")
+
+
+def component_releases(component: Data) -> list[Data]:
+    """Arguments of `release` for a component and its companions; `link` is what points at the release."""
+    own = {**component["release"], "root": component["root"], "link": component["slot"]}
+    others = [{**companion, "root": companion_root(component, companion), "link": "current"} for companion in component["companions"]]
+    return [*others, own]
+
+
+def companion_root(component: Data, companion: Data) -> str:
+    return f"/opt/{component['service']}/companions/{companion['name']}"
+
+
+def component_files(component: Data) -> list[Data]:
+    """Arguments of `config_set`: user, folders, unit, environment, configuration file, and the note that status reads."""
+    folder, name, unit = f"/etc/{component['service']}", component["component"], component["unit"]
+    variables = {"component": component}
+    files: list[Data] = [
+        {"path": f"/etc/sysusers.d/{unit}.conf", "template": "sysusers.conf.j2", "vars": variables},
+        {"path": f"/etc/tmpfiles.d/{unit}.conf", "template": "tmpfiles.conf.j2", "vars": variables},
+        {"path": f"/etc/systemd/system/{unit}@.service", "template": "unit.service.j2", "vars": variables},
+        {"path": f"{folder}/{name}.env", "template": "component.env.j2", "vars": variables, "mode": "0600", "secret": True},
+        {"path": f"/etc/selfhost/services/{unit}.json", "content": json.dumps(component_note(component), indent=2, sort_keys=True) + "\n"},
+    ]
+    for slot in component["slot_environment"]:
+        files.append({"path": f"{folder}/{name}.{slot}.env", "template": "slot.env.j2", "vars": {**variables, "slot": slot}, "mode": "0600"})
+    if component["config"]:
+        files.append(
+            {
+                "path": component["config"]["path"],
+                "template": "config.j2",
+                "vars": variables,
+                "owner": "root",
+                "group": component["user"],
+                "mode": "0640",
+                "secret": True,
+            }
+        )
+    return files
+
+
+def component_note(component: Data) -> Data:
+    """What the host remembers of a component, for `playbooks/status.yml`."""
+    return {key: component[key] for key in ("service", "component", "unit", "version", "slot", "probe")}
+
+
+def component_unit(component: Data) -> Data:
+    return {"name": f"{component['unit']}@{component['slot']}.service", "on_change": "restart", "enabled": True, "state": "started"}
+
+
+def component_probe(component: Data) -> Data:
+    probe = component["probe"]
+    return {
+        "kind": probe["kind"],
+        "url": probe["url"],
+        "status": probe["status"],
+        "deadline": probe["start_timeout"],
+        "unit": component_unit(component)["name"],
+    }
+
+
+def reveal(text: str, services: Data, service: str) -> str:
+    """`{secret.NAME}` replaced by the secret's value: only ever used where a file is rendered."""
+    secrets = services[service].get("secrets", {})
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in secrets:
+            raise AnsibleFilterError(f"fleet_services.{service}.secrets.{match[1]} is missing")
+        return str(secrets[match[1]])
+
+    return SECRET.sub(value, text)
+
+
+def systemd_quote(value: str) -> str:
+    """A value as systemd's EnvironmentFile reads it back unchanged."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")
+    return f'"{escaped}"'
+
+
+def config_text(config: Data) -> str:
+    """A configuration file in its format."""
+    if config["format"] == "json":
+        return json.dumps(config["content"], indent=2, sort_keys=True) + "\n"
+    return str(yaml.safe_dump(config["content"], sort_keys=True, default_flow_style=False))
+
+
+class FilterModule:
+    """Filters by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "component_releases": component_releases,
+            "component_files": component_files,
+            "component_unit": component_unit,
+            "component_probe": component_probe,
+            "companion_root": companion_root,
+            "reveal": reveal,
+            "systemd_quote": systemd_quote,
+            "config_text": config_text,
+        }
