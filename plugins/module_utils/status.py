@@ -1,0 +1,47 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""The state of a host's components, read back from the notes that the role `service` left, from systemd, and from their probes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Data = dict[str, Any]
+PROPERTIES = ("ActiveState", "SubState", "ActiveEnterTimestamp", "NRestarts", "Result")
+
+
+def notes(folder: Path) -> list[Data]:
+    """One note per component; none where the role has not been there."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def properties(text: str) -> dict[str, str]:
+    """`systemctl show` as a mapping."""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def state(note: Data, show: Callable[[str], str], healthy: Callable[[Data], tuple[bool, str]]) -> Data:
+    """State of one component.
+
+    `show` runs `systemctl show` for a unit; `healthy` asks the probe and says what it answered.
+    """
+    unit = f"{note['unit']}@{note['slot']}.service"
+    found = properties(show(unit))
+    active = found.get("ActiveState", "unknown")
+    if active == "active":
+        ok, answer = healthy(note["probe"])
+        health = "healthy" if ok else f"not healthy: {answer}"
+    else:
+        health = f"{active} ({found.get('Result', 'unknown')})"
+    return {
+        "service": note["service"],
+        "component": note["component"],
+        "unit": unit,
+        "version": note["version"],
+        "slot": note["slot"],
+        "health": health,
+        "since": found.get("ActiveEnterTimestamp") or "-",
+        "restarts": int(found.get("NRestarts", "0") or 0),
+    }
