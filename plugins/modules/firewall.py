@@ -10,9 +10,9 @@ module: firewall
 short_description: Lets in what the plan lists, and nothing else
 version_added: 0.1.0
 description:
-  - Holds one nftables table, C(inet selfhost_fleet), that drops what comes in and is not listed. No other table is touched.
-  - The table is replaced as a whole, in one transaction. The live table is compared with the wanted one on every run, so
-    that a rule removed or added by hand is put right and reported as a change.
+  - Holds one nftables table, C(inet selfhost_fleet), that drops what comes in and is not listed. No other is touched.
+  - The table is replaced as a whole, in one transaction. The live table is compared with the wanted one on every run,
+    so that a rule removed or added by hand is put right and reported as a change.
   - A new ruleset is taken back by itself after O(rollback_after) seconds unless the controller reaches the host over a
     fresh connection before that. Until then it is not written to O(path), so a reboot brings the former one too.
   - Fails before anything is changed when the rules would cut the SSH connection that the module is run over.
