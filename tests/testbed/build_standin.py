@@ -63,7 +63,9 @@ def python_files(folder: Path, pattern: str = "*.py") -> dict[str, bytes]:
 def contents(version: str, variant: str, seconds: float) -> dict[str, bytes]:
     """Everything that goes into the archive."""
     built_in = {"version": version, "variant": variant, "seconds": seconds}
-    files = python_files(dependencies())
+    vendored = dependencies()
+    # scramp reads its own version from its metadata.
+    files = {**python_files(vendored), **python_files(vendored, "*.dist-info/METADATA")}
     own = {**python_files(SOURCE), **python_files(SOURCE, "page/*")}
     files.update({f"standin/{name}": data for name, data in own.items()})
     files["standin/built_in.json"] = json.dumps(built_in).encode()

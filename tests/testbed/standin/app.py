@@ -28,6 +28,7 @@ from .websocket import Hub, WebSocket
 PAGE = {
     "/": ("page/index.html", "text/html; charset=utf-8"),
     "/app.js": ("page/app.js", "text/javascript; charset=utf-8"),
+    "/app.svg": ("page/app.svg", "image/svg+xml"),
     "/app.css": ("page/app.css", "text/css; charset=utf-8"),
 }
 MCP_TICK = 1.0  # seconds
