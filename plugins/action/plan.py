@@ -7,13 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.compute import compute
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings import Finding
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Host, Inventory
 
 SERVICES = Path(__file__).resolve().parents[2] / "services"
+UNDEFINED = object()
 IMPLICIT = {"localhost", "127.0.0.1", "::1"}
 # Variables of single hosts and of roles; every other variable called fleet_* is the fleet's, and must be known.
 NOT_FLEET_WIDE = {"fleet_address", "fleet_os", "fleet_architecture", "fleet_plan", "fleet_local_ca_dir"}
@@ -32,9 +34,11 @@ class ActionModule(ActionBase):
         folders = [SERVICES, *self._own_definitions(variables)]
         schema = json.loads((SERVICES / "schema" / "inventory.schema.json").read_text())
         definitions = Definitions(folders, SERVICES / "schema" / "definition.schema.json")
-        plan = compute(self._inventory(variables), definitions, schema)
+        self._undefined: list[Finding] = []
+        inventory = self._inventory(variables)
+        plan = compute(inventory, definitions, schema, self._undefined)
         if plan.findings:
-            raise AnsibleActionFail(plan.findings.text(), result={"findings": [vars(finding) for finding in plan.findings.items]})
+            return {**result, "failed": True, "msg": plan.findings.text()}
         result["ansible_facts"] = {"fleet_plan": plan.as_fact()}
         result["changed"] = False
         return result
@@ -49,11 +53,25 @@ class ActionModule(ActionBase):
         groups = {name: [host for host in hosts if host not in IMPLICIT] for name, hosts in variables["groups"].items()}
         hosts = {name: self._host(name, variables["hostvars"][name]) for name in groups["all"]}
         wanted = {
-            name: self._templar.template(value)
+            name: self._resolve(name, value)
             for name, value in variables.items()
             if name.startswith("fleet_") and name not in NOT_FLEET_WIDE
         }
-        return Inventory(hosts=hosts, groups=groups, variables=_plain(wanted))
+        return Inventory(hosts=hosts, groups=groups, variables=wanted)
+
+    def _resolve(self, path: str, value: Any) -> Any:
+        """A variable with its templates filled in, as plain data; leaf by leaf, so that every undefined one is reported and not only the first."""
+        if isinstance(value, dict):
+            found = {str(key): self._resolve(f"{path}.{key}", item) for key, item in value.items()}
+            return {key: item for key, item in found.items() if item is not UNDEFINED}
+        if isinstance(value, (list, tuple)):
+            return [item for item in (self._resolve(f"{path}.{number}", item) for number, item in enumerate(value)) if item is not UNDEFINED]
+        try:
+            filled = self._templar.template(value)
+        except AnsibleUndefinedVariable as error:
+            self._undefined.append(Finding(path, f"cannot be filled in: {error.message}", "Define that variable, or take this line out"))
+            return UNDEFINED
+        return self._resolve(path, filled) if isinstance(filled, (dict, list, tuple)) else _plain(filled)
 
     @staticmethod
     def _host(name: str, variables: Any) -> Host:
@@ -67,14 +85,7 @@ class ActionModule(ActionBase):
 
 
 def _plain(value: Any) -> Any:
-    """Values without Ansible's tags: plain data, as the plan wants it."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+    """A single value without Ansible's tags."""
     if isinstance(value, bool) or value is None:
         return value
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return str(value)
+    return next((kind(value) for kind in (int, float, str) if isinstance(value, kind)), str(value))

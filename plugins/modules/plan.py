@@ -38,9 +38,8 @@ ansible_facts:
   description: The fact C(fleet_plan), with C(hosts) (a slice for each host), C(budget) (connections) and C(notes).
   returned: when nothing is wrong
   type: dict
-findings:
-  description: What is wrong with the inventory; C(variable), C(problem) and C(remedy) for each.
+msg:
+  description: What is wrong with the inventory, all of it, each with the variable and the remedy.
   returned: on failure
-  type: list
-  elements: dict
+  type: str
 """

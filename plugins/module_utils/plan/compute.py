@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from . import budget, network
 from .definitions import Definitions, schema_findings
 from .distributions import CONTRIB, DISTRIBUTIONS
-from .findings import Findings
+from .findings import Finding, Findings
 from .model import Data, Inventory
 from .network import Topology
 from .services import resolve
@@ -28,9 +29,12 @@ class Plan:
         return {"hosts": self.hosts, "budget": self.budget, "notes": self.notes}
 
 
-def compute(inventory: Inventory, definitions: Definitions, inventory_schema: Data) -> Plan:
-    """Never raises for what a user wrote: that becomes findings, all of them at once."""
-    plan = Plan()
+def compute(inventory: Inventory, definitions: Definitions, inventory_schema: Data, undefined: Iterable[Finding] = ()) -> Plan:
+    """Never raises for what a user wrote: that becomes findings, all of them at once.
+
+    `undefined` are findings from before: variables that could not be filled in, and so are missing from the inventory.
+    """
+    plan = Plan(findings=Findings(list(undefined)))
     findings = plan.findings
     schema_findings(inventory_schema, inventory.variables, "", findings)
     if not inventory.services:

@@ -25,8 +25,10 @@ class Findings:
     items: list[Finding] = field(default_factory=list)
 
     def add(self, variable: str, problem: str, remedy: str) -> None:
+        """Once per problem; and a variable that is known to be undefined is not reported as missing as well."""
         finding = Finding(variable, problem, remedy)
-        if finding not in self.items:
+        known = any(other.variable == variable for other in self.items) and problem.startswith("is missing")
+        if finding not in self.items and not known:
             self.items.append(finding)
 
     def __bool__(self) -> bool:

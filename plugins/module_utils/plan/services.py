@@ -17,12 +17,10 @@ def resolve(inventory: Inventory, definitions: Definitions, findings: Findings) 
     """Every service that can be understood; everything else is a finding."""
     services = []
     for name, wanted in inventory.services.items():
-        if not isinstance(wanted, dict):
-            continue  # the schema has said so
         service = _service(name, wanted, inventory, definitions, findings)
         if service is not None:
             services.append(service)
-    _check_domains(services, findings)
+    _check_domains(inventory, services, findings)
     return services
 
 
@@ -48,17 +46,23 @@ def _service(name: str, wanted: Data, inventory: Inventory, definitions: Definit
     return service
 
 
-def _check_domains(services: list[Service], findings: Findings) -> None:
-    taken: dict[str, str] = {}
+def _check_domains(inventory: Inventory, services: list[Service], findings: Findings) -> None:
+    """The form of every name, even of services that are wrong otherwise; and that one is there where it is needed."""
     for service in services:
         if service.contract.get("routes") and not service.wanted.get("domain"):
             findings.add(f"{service.variable}.domain", "is missing", "Set the name under which users reach it, such as api.example.com")
-        for domain in service.domains:
-            if not DOMAIN.match(domain):
-                findings.add(f"{service.variable}.domain", f"{domain!r} is no domain name", "Write it in lower case and without https:// or a path")
+    taken: dict[str, str] = {}
+    for name, wanted in inventory.services.items():
+        aliases = wanted.get("aliases")
+        for domain in [wanted.get("domain"), *(aliases if isinstance(aliases, list) else [])]:
+            variable = f"fleet_services.{name}.domain"
+            if domain is None:
+                continue
+            if not DOMAIN.match(str(domain)):
+                findings.add(variable, f"{domain!r} is no domain name", "Write it in lower case and without https:// or a path")
             elif domain in taken:
-                findings.add(f"{service.variable}.domain", f"{domain} belongs to {taken[domain]} already", "Give each service a name of its own")
-            taken.setdefault(domain, service.name)
+                findings.add(variable, f"{domain} belongs to {taken[domain]} already", "Give each service a name of its own")
+            taken.setdefault(str(domain), name)
 
 
 def settings(service: Service, component: str) -> Data:

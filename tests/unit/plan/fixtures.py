@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.compute import Plan, compute
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings import Finding
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Host, Inventory
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,6 +54,6 @@ def three_tiers(**variables: Any) -> Inventory:
     return Inventory(hosts, {"all": names, **groups}, wanted)
 
 
-def plan(inventory: Inventory, *folders: Path) -> Plan:
+def plan(inventory: Inventory, *folders: Path, undefined: Sequence[Finding] = ()) -> Plan:
     schema = json.loads((SERVICES / "schema" / "inventory.schema.json").read_text())
-    return compute(inventory, Definitions([SERVICES, *folders], SERVICES / "schema" / "definition.schema.json"), schema)
+    return compute(inventory, Definitions([SERVICES, *folders], SERVICES / "schema" / "definition.schema.json"), schema, undefined)

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings import Finding
+
 from .fixtures import SECRETS, fluxbase, one_host, plan, three_tiers
 
 
@@ -121,3 +123,9 @@ def test_all_at_once() -> None:
     bad = fluxbase(version="2031.1", domain="nope", colour="red", secrets={})
     found = findings(one_host(os="debian-12", groups={"edge": []}, fleet_services={"fluxbase": bad, "nosuch": {"version": "1"}}))
     assert {"fleet_services.fluxbase.version", "fleet_services.fluxbase.colour", "fleet_services.nosuch"} <= set(found)
+
+
+def test_an_undefined_variable_is_not_reported_twice() -> None:
+    undefined = Finding("fleet_services.fluxbase.release.checksum", "cannot be filled in: 'vault_checksum' is undefined", "Define it")
+    found = plan(one_host(fleet_services={"fluxbase": fluxbase(release=None)}), undefined=[undefined]).findings.items
+    assert [finding.variable for finding in found] == ["fleet_services.fluxbase.release.checksum"]

@@ -1,0 +1,60 @@
+# Two commands: `make demo` and `make test`. `make help` lists the rest.
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+TESTBED := $(PYTHON) tests/testbed/testbed.py
+CHECKOUT := .cache/collections/ansible_collections/selfhost/fleet
+# FLUXBASE=/path/to/the/real/binary (and FLUXBASE_VERSION) runs the real program instead of the stand-in.
+FLUXBASE_VERSION ?= 2026.3.6
+STANDIN := .cache/standin/fluxbase-$(FLUXBASE_VERSION)
+DEMO_PORT ?= 8443
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export FLUXBASE FLUXBASE_VERSION
+
+.PHONY: help demo demo-down test lint unit integration molecule link
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
+
+$(VENV)/ready: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv $(VENV) || { apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+link: # a checkout runs as an installed collection does
+	@mkdir -p $(dir $(CHECKOUT))
+	@ln -sfn $(CURDIR) $(CHECKOUT)
+
+$(STANDIN): $(wildcard tests/testbed/standin/*) tests/testbed/build_standin.py
+	@mkdir -p $(dir $@)
+	$(PYTHON) tests/testbed/build_standin.py --version $(FLUXBASE_VERSION) --output $@
+
+demo: $(VENV)/ready link $(if $(FLUXBASE),,$(STANDIN)) ## a host, the whole site on it, and the address that answers in a browser
+	@$(TESTBED) list | grep -q '^local ' || $(TESTBED) up local --publish $(DEMO_PORT):443
+	@$(TESTBED) inventory local > .cache/testbed/local.yml
+	$(BIN)/ansible-playbook -i inventories/local -i .cache/testbed/local.yml playbooks/site.yml
+	$(BIN)/ansible-playbook -i inventories/local -i .cache/testbed/local.yml playbooks/status.yml
+	@echo
+	@echo "  Fluxbase answers at https://fluxbase.localhost:$(DEMO_PORT)/"
+	@echo "  Its certificate is of the fleet's own authority: .cache/local-ca/ca.pem"
+	@echo "  make demo-down removes the host."
+
+demo-down: ## remove the demo's host
+	$(TESTBED) down local
+
+lint: $(VENV)/ready link
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/yamllint --strict .
+	$(BIN)/mypy
+	$(BIN)/ansible-lint --strict
+
+unit: $(VENV)/ready link
+	$(BIN)/pytest -q tests/unit
+
+integration: $(VENV)/ready link $(STANDIN)
+	$(BIN)/pytest -q tests/integration
+
+molecule: $(VENV)/ready link $(STANDIN)
+	$(BIN)/molecule test --all
+
+test: lint unit integration molecule ## everything: linters, unit, integration on real hosts, molecule
