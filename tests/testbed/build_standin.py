@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import shutil
 import stat
@@ -30,9 +31,8 @@ START = "import sys\n\nfrom standin.cli import main\n\nsys.exit(main(sys.argv[1:
 def variants() -> dict[str, str]:
     """Read the variants and what they do from the source."""
     sys.path.insert(0, str(HERE))
-    from standin.built_in import VARIANTS
-
-    return VARIANTS
+    known: dict[str, str] = importlib.import_module("standin.built_in").VARIANTS
+    return known
 
 
 def dependencies() -> Path:
@@ -44,7 +44,16 @@ def dependencies() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         folder = Path(scratch) / "lib"
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", "--only-binary=:all:"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--no-deps",
+            "--only-binary=:all:",
+        ]
         command += ["--root-user-action=ignore", "--disable-pip-version-check"]
         subprocess.run([*command, "--target", str(folder), "--requirement", str(requirements)], check=True)
         try:

@@ -19,7 +19,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from . import log
 from .accounts import Limit, hash_password, make_token, password_matches, token_subject
 from .built_in import BuiltIn
-from .database import Pool, Row, Unavailable, words
+from .database import Pool, Row, UnavailableError, words
 from .http import Request, Response, answer
 from .metrics import Metrics
 from .settings import Settings
@@ -84,7 +84,9 @@ class App:
         finally:
             self.metrics.in_flight -= 1
         known = request.path if (request.method, request.path) in self._routes else "other"
-        self.metrics.count("fluxbase_http_requests_total", method=request.method, path=known, status=str(response.status))
+        self.metrics.count(
+            "fluxbase_http_requests_total", method=request.method, path=known, status=str(response.status)
+        )
         self.metrics.requests.observe(time.monotonic() - started)
         return response
 
@@ -103,7 +105,7 @@ class App:
             return answer(500, {"error": "Internal Server Error"})
         try:
             return await route(request)
-        except Unavailable as error:
+        except UnavailableError as error:
             return answer(503, {"error": "database unavailable", "detail": str(error)})
         except DatabaseError as error:
             log.error("Query failed", path=request.path, error=words(error))
@@ -129,7 +131,7 @@ class App:
         database = True
         try:
             await self.query("SELECT 1 AS one")
-        except (Unavailable, DatabaseError):
+        except (UnavailableError, DatabaseError):
             database = False
         well = database and self.build.variant != "never-healthy"
         content = {
@@ -175,7 +177,8 @@ class App:
             return answer(400, {"error": "body is a text of 1 to 2000 characters"})
         writer = "/".join(filter(None, (self.identity["version"], self.identity["slot"])))
         rows = await self.query(
-            "INSERT INTO app.items (body, written_by) VALUES (:body, :writer) RETURNING id, body, written_by, created_at",
+            "INSERT INTO app.items (body, written_by) VALUES (:body, :writer)"
+            " RETURNING id, body, written_by, created_at",
             body=body,
             writer=writer,
         )

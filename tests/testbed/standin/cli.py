@@ -10,7 +10,7 @@ import sys
 from . import built_in, log, settings
 from .app import App
 from .built_in import BuiltIn
-from .database import Unavailable, close, connect_patiently
+from .database import UnavailableError, close, connect_patiently
 from .migrations import MigrationError, first_start, migrate
 from .server import run
 
@@ -45,7 +45,7 @@ def _start(configuration: settings.Settings, build: BuiltIn, command: str) -> in
     log.info("Starting Fluxbase", version=build.version)
     try:
         connection = connect_patiently(configuration.database)
-    except Unavailable as error:
+    except UnavailableError as error:
         log.fatal("Failed to connect to database", error=str(error))
         return 1
     try:
@@ -64,7 +64,9 @@ def _start(configuration: settings.Settings, build: BuiltIn, command: str) -> in
     finally:
         close(connection)
     if configuration.jobs_enabled and build.generation >= 2026 and shutil.which("deno") is None:
-        log.fatal("Failed to initialize jobs handler", error="failed to create runtime: deno executable not found in PATH")
+        log.fatal(
+            "Failed to initialize jobs handler", error="failed to create runtime: deno executable not found in PATH"
+        )
         return 1
     asyncio.run(run(App(configuration, build)))
     # Threads may still wait for the database; they own nothing that must be put in order.

@@ -1,7 +1,7 @@
 """PostgreSQL: a pool of sessions, and listeners for NOTIFY.
 
-Queries with parameters go out as the program's do: an unnamed statement is prepared in one round trip and run in the next.
-That holds within a session only, so behind transaction pooling it fails now and then, as it should.
+Queries with parameters go out as the program's do: an unnamed statement is prepared in one round trip and run in the
+next. That holds within a session only, so behind transaction pooling it fails now and then, as it should.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUERY_TIMEOUT = 5.0  # seconds
 Row = dict[str, Any]
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """The database does not answer."""
 
 
@@ -47,7 +47,7 @@ def connect(settings: DatabaseSettings, *, timeout: float | None, admin: bool = 
     """Open one session.
 
     Raises:
-        Unavailable: nobody answers, or the server refuses.
+        UnavailableError: nobody answers, or the server refuses.
     """
     place: dict[str, Any] = {"host": settings.host, "port": settings.port}
     if settings.host.startswith("/"):
@@ -63,7 +63,7 @@ def connect(settings: DatabaseSettings, *, timeout: float | None, admin: bool = 
             **place,
         )
     except (DatabaseError, InterfaceError, OSError) as error:
-        raise Unavailable(words(error)) from error
+        raise UnavailableError(words(error)) from error
 
 
 def connect_patiently(settings: DatabaseSettings) -> Connection:
@@ -71,7 +71,7 @@ def connect_patiently(settings: DatabaseSettings) -> Connection:
     for attempt in range(1, CONNECT_TRIES + 1):
         try:
             return connect(settings, timeout=None, admin=True)
-        except Unavailable as error:
+        except UnavailableError as error:
             log.warning("Failed to connect to database, retrying", attempt=attempt, of=CONNECT_TRIES, error=str(error))
             if attempt == CONNECT_TRIES:
                 raise
@@ -95,7 +95,7 @@ def session_lost(error: Exception) -> bool:
 
 
 class Pool:
-    """Sessions shared by threads. One that was idle for a second is tried before it is used, as the program's driver does."""
+    """Sessions shared by threads. One that was idle for a second is tried before use, as the program's driver does."""
 
     def __init__(self, settings: DatabaseSettings, observe: Callable[[float], None]) -> None:
         self.settings = settings
@@ -120,7 +120,7 @@ class Pool:
         """Run one statement, in autocommit.
 
         Raises:
-            Unavailable: the database is away.
+            UnavailableError: the database is away.
             DatabaseError: it refused the statement.
         """
         started = time.monotonic()
@@ -138,7 +138,7 @@ class Pool:
                 self._give_back(connection)
                 raise
             self._drop(connection)
-            raise Unavailable(words(error)) from error
+            raise UnavailableError(words(error)) from error
         names = [column["name"] for column in connection.columns or []]
         self._give_back(connection)
         return [dict(zip(names, row, strict=True)) for row in rows]
@@ -186,8 +186,8 @@ def close(connection: Connection) -> None:
 class Listener(threading.Thread):
     """A session that waits for NOTIFY on one channel.
 
-    The realtime one comes back after the database restarted. The one for webhooks never does, and says so once a second:
-    that is the trait of 2026.3.6 for which a deployment restarts the program after a failover.
+    The realtime one comes back after the database restarted. The one for webhooks never does, and says so once a
+    second: that is the trait of 2026.3.6 for which a deployment restarts the program after a failover.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class Listener(threading.Thread):
         while True:
             try:
                 self._listen()
-            except (Unavailable, DatabaseError, InterfaceError, OSError, ValueError) as error:
+            except (UnavailableError, DatabaseError, InterfaceError, OSError, ValueError) as error:
                 self.connected = False
                 log.error("Listener lost its connection", channel=self.channel, error=words(error))
             while not self.comes_back:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -136,7 +137,9 @@ class HttpConnection:
         headers = [("Content-Type", response.content_type), ("Cache-Control", "no-store"), *response.headers]
         if response.stream is None:
             headers.append(("Content-Length", str(len(response.body))))
-        await self._write(h11.Response(status_code=response.status, headers=headers))
+        await self._write(
+            h11.Response(status_code=response.status, headers=headers, reason=HTTPStatus(response.status).phrase)
+        )
         if request.method != "HEAD":
             if response.stream is not None:
                 async for piece in response.stream:

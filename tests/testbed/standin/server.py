@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from . import log
 from .app import App
-from .database import Listener, Unavailable
+from .database import Listener, UnavailableError
 from .http import Handler, HttpConnection, Request, Response, Upgrader, answer
 
 STOP_TIME = 2.0  # seconds from SIGTERM to the end: that is how long the program takes with nothing running
@@ -35,7 +35,7 @@ async def _watch_database(app: App) -> None:
     while True:
         try:
             await asyncio.to_thread(app.pool.warm_up)
-        except Unavailable as error:
+        except UnavailableError as error:
             log.warning("Database is away", error=str(error))
         await asyncio.sleep(1)
 
@@ -51,12 +51,11 @@ async def run(app: App) -> None:
     if app.build.variant == "slow-start":
         log.info("Starting slowly", seconds=app.build.seconds)
         await asyncio.sleep(app.build.seconds)
-    Listener(
-        app.settings.database,
-        "app_items",
-        lambda payload: loop.call_soon_threadsafe(app.deliver, payload),
-        comes_back=True,
-    ).start()
+
+    def deliver(payload: str) -> None:
+        loop.call_soon_threadsafe(app.deliver, payload)
+
+    Listener(app.settings.database, "app_items", deliver, comes_back=True).start()
     Listener(app.settings.database, "app_webhooks", lambda _payload: None, comes_back=False).start()
     tasks = [asyncio.create_task(_watch_database(app)), asyncio.create_task(app.hub.ping_for_ever())]
     if app.build.generation >= 2026 and app.settings.metrics_enabled:

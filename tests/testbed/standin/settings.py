@@ -122,7 +122,9 @@ def entropy(text: str) -> float:
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
-def load(environment: Mapping[str, str] = os.environ, *, generation: int, files: tuple[str, ...] = CONFIG_FILES) -> Settings:
+def load(
+    environment: Mapping[str, str] = os.environ, *, generation: int, files: tuple[str, ...] = CONFIG_FILES
+) -> Settings:
     """Read and check every setting.
 
     Raises:
@@ -174,7 +176,9 @@ def _database(source: _Source, url: str | None) -> DatabaseSettings:
     for value in (password, source.text("database.admin_password")):
         # The program builds an address from the password and does not escape it.
         if re.search(r"[\s/?#@:%\[\]]", value):
-            raise SettingsError("failed to connect to database: cannot parse `postgresql://...`: failed to parse as URL")
+            raise SettingsError(
+                "failed to connect to database: cannot parse `postgresql://...`: failed to parse as URL"
+            )
     return DatabaseSettings(
         host=source.text("database.host", "localhost"),
         port=source.number("database.port", 5432),
