@@ -96,7 +96,7 @@ def config_text(config: Data) -> str:
     """A configuration file in its format."""
     if config["format"] == "json":
         return json.dumps(config["content"], indent=2, sort_keys=True) + "\n"
-    return str(yaml.safe_dump(config["content"], sort_keys=True, default_flow_style=False))
+    return str(yaml.safe_dump(json.loads(json.dumps(config["content"])), sort_keys=True, default_flow_style=False))
 
 
 class FilterModule:
