@@ -1,0 +1,173 @@
+# Copyright (c) the selfhost.fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is asked for, and what a release says of itself."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+MANIFEST = ".release.json"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
+LINK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class ReleaseError(Exception):
+    """What went wrong, where, and what to do; nothing of a failed installation is left on the host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    root: Path
+    version: str
+    source: str
+    checksum: str
+    executable: str
+    source_on_host: bool = False
+    member: str | None = None
+    version_command: tuple[str, ...] = ()
+    version_pattern: str = "{version}"
+    version_timeout: float = 30.0
+    keep: int = 3
+    links: Mapping[str, str | None] = field(default_factory=dict)
+    mode: int = 0o755
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any]) -> Wanted:
+        root, source, checksum = str(options["root"]), str(options["source"]), str(options["checksum"]).lower()
+        if not root.startswith("/") or ".." in PurePosixPath(root).parts or len(PurePosixPath(root).parts) < 3:
+            raise ReleaseError(
+                f"root is {root!r}; it is an absolute folder of the component's own, as /opt/fluxbase/server."
+            )
+        if not CHECKSUM.fullmatch(checksum):
+            raise ReleaseError(
+                f"checksum is {checksum!r}; it is sha256: and 64 hexadecimal digits. Publishers put it beside the file."
+            )
+        if "://" in source and not source.startswith("https://"):
+            raise ReleaseError(
+                f"source {source.partition('://')[0]}://... is not supported: give a file or an https address."
+            )
+        if not source:
+            raise ReleaseError("source is empty: name a file or an https address.")
+        links = {str(name): None if to is None else str(to) for name, to in (options.get("links") or {}).items()}
+        for name, to in links.items():
+            if not LINK.fullmatch(name) or name == "releases":
+                raise ReleaseError(f"links: {name!r} is not a name for a link; letters, digits, _ and - are.")
+            if to is not None:
+                _version(f"links.{name}", to)
+        keep = int(options.get("keep") or 3)
+        if keep < 1:
+            raise ReleaseError(f"keep is {keep}; at least one release stays.")
+        mode = str(options.get("mode") or "0755")
+        if not re.fullmatch(r"0?[0-7]{3}", mode) or not int(mode, 8) & 0o100:
+            raise ReleaseError(
+                f"mode is {mode!r}; it is octal, as a string, executable for its owner, without special bits."
+            )
+        return cls(
+            root=Path(root),
+            version=_version("version", str(options["version"])),
+            source=source,
+            source_on_host=bool(options.get("source_on_host")),
+            checksum=checksum,
+            executable=inner_path("executable", str(options["executable"])),
+            member=inner_path("member", str(options["member"])) if options.get("member") else None,
+            version_command=tuple(str(item) for item in options.get("version_command") or ()),
+            version_pattern=str(options.get("version_pattern") or "{version}"),
+            version_timeout=float(options.get("version_timeout") or 30.0),
+            keep=keep,
+            links=links,
+            mode=int(mode, 8),
+        )
+
+    @property
+    def remote(self) -> bool:
+        return self.source.startswith("https://")
+
+    @property
+    def releases(self) -> Path:
+        return self.root / "releases"
+
+    @property
+    def path(self) -> Path:
+        return self.releases / self.version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The proof that a release is whole; written last, before the release gets its name."""
+
+    version: str
+    checksum: str
+    executable: str
+    sha256: str
+    size: int
+    mtime_ns: int
+    installed: float
+    member: str | None = None
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def read(cls, release: Path) -> Manifest | None:
+        """None where there is none, or none that can be understood."""
+        try:
+            content = json.loads((release / MANIFEST).read_text(encoding="utf-8"))
+            known = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
+            return cls(**known)
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def inner_path(option: str, text: str) -> str:
+    """A path below a release or an archive, without "./"."""
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in text:
+        raise ReleaseError(f"{option} is {text!r}; it is a path inside, neither absolute nor with '..'.")
+    if option == "executable" and path == PurePosixPath(MANIFEST):
+        raise ReleaseError(f"executable cannot be {MANIFEST}: that is the release's manifest.")
+    return str(path)
+
+
+def _version(option: str, text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ReleaseError(
+            f"{option} is {text!r}; a version is letters, digits and . _ + ~ -, and begins with one of the former."
+        )
+    return text
+
+
+def os_error(error: OSError, doing: str, where: Path) -> ReleaseError:
+    """An errno in words, with what to do where that is known."""
+    words = os.strerror(error.errno).lower() if error.errno else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = _free(where)
+        return ReleaseError(
+            f"The disk is full: {doing} failed below {where}{free}. Nothing of it was left behind. "
+            "Free some space there, or lower keep so that fewer old releases stay."
+        )
+    if error.errno == errno.EROFS:
+        words += "; the file system is mounted read-only"
+    path = f" ({error.filename})" if error.filename else ""
+    return ReleaseError(f"{doing} failed below {where}: {words}{path}.")
+
+
+def _free(where: Path) -> str:
+    for folder in (where, *where.parents):
+        if folder.exists():
+            usage = os.statvfs(folder)
+            inodes = ", no inode is free" if usage.f_files and not usage.f_favail else ""
+            return f" ({usage.f_bavail * usage.f_frsize // (1 << 20)} MiB free{inodes})"
+    return ""
+
+
+def sentence(items: Sequence[str]) -> str:
+    return ", ".join(items) if items else "none"
