@@ -82,7 +82,9 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("down", help="remove hosts")
     command.add_argument("names", nargs="*", metavar="NAME")
-    command.add_argument("--all", action="store_true", help="every host of the test bed on this engine, whose ever it is")
+    command.add_argument(
+        "--all", action="store_true", help="every host of the test bed on this engine, whose ever it is"
+    )
     command.set_defaults(run=down)
 
     command = commands.add_parser("image", help="build a host image if need be, and print its tag")

@@ -47,7 +47,9 @@ def run(
         done.stderr.decode(errors="replace"),
     )
     if check and result.returncode != 0:
-        raise TestbedError(f"{' '.join(command)}: exit status {result.returncode}\n{result.stdout}{result.stderr}".rstrip())
+        raise TestbedError(
+            f"{' '.join(command)}: exit status {result.returncode}\n{result.stdout}{result.stderr}".rstrip()
+        )
     return result
 
 

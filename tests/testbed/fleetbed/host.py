@@ -46,9 +46,7 @@ class Host:
     # Life
 
     @classmethod
-    def create(
-        cls, name: str, *, os: str = DEFAULT_OS, publish: Sequence[str] = (), apt_cache: bool = True
-    ) -> Host:
+    def create(cls, name: str, *, os: str = DEFAULT_OS, publish: Sequence[str] = (), apt_cache: bool = True) -> Host:
         """A host that has booted and answers over SSH."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,50}", name):
             raise TestbedError(f"{name!r} is no name for a host: use small letters, digits and hyphens")
@@ -173,7 +171,7 @@ class Host:
         """Write a file. `docker cp` is not used: into /run or /tmp it writes below the tmpfs, unseen."""
         quoted = shlex.quote(path)
         self.root(
-            f"umask 077; mkdir -p $(dirname {quoted}); cat > {quoted}; chown {owner} {quoted}; chmod {mode} {quoted}",
+            f"mkdir -p $(dirname {quoted}); umask 077; cat > {quoted}; chown {owner} {quoted}; chmod {mode} {quoted}",
             stdin=content,
         )
 

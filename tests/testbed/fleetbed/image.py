@@ -1,4 +1,4 @@
-"""Host images: a minimal Debian as a fresh server has it, made from Debian's own archive; no image registry is asked."""
+"""Host images: a minimal Debian, as a fresh server has it, made from Debian's own archive."""
 
 from __future__ import annotations
 

@@ -1,0 +1,77 @@
+"""Real hosts for the integration tests. Where no engine can be had the tests fail: they are never skipped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "testbed"))
+
+from fleetbed.host import Host  # noqa: E402
+from fleetbed.runner import Ansible  # noqa: E402
+
+_numbers = count(1)
+
+
+def pytest_configure() -> None:
+    """Asked to end, remove the hosts first, as on an interrupt from the keyboard."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _create(stack: ExitStack, purpose: str, **options: object) -> Host:
+    # The process number keeps tests that run side by side apart.
+    host = Host.create(f"test-{os.getpid()}-{next(_numbers)}-{purpose}", **options)  # type: ignore[arg-type]
+    stack.callback(host.remove)
+    return host
+
+
+@pytest.fixture(scope="module")
+def new_host() -> Iterator[Callable[..., Host]]:
+    """Makes a further host: new_host(purpose, os="debian-12", publish=["8443:443"]); removed after the module."""
+    with ExitStack() as stack:
+        yield lambda purpose="host", **options: _create(stack, purpose, **options)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    """A Debian 13 host of this test module."""
+    with ExitStack() as stack:
+        yield _create(stack, "host")
+
+
+@pytest.fixture(scope="module")
+def debian12_host() -> Iterator[Host]:
+    """A Debian 12 host of this test module."""
+    with ExitStack() as stack:
+        yield _create(stack, "host", os="debian-12")
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[Host]:
+    """Another host, from where users come: with curl, openssl and Python's websockets."""
+    with ExitStack() as stack:
+        made = _create(stack, "client")
+        made.root(
+            "export DEBIAN_FRONTEND=noninteractive; apt-get update -q; "
+            "apt-get install -qy --no-install-recommends curl openssl python3-websockets",
+            timeout=300,
+        )
+        yield made
+
+
+@pytest.fixture
+def ansible(tmp_path: Path) -> Ansible:
+    """Runs modules and playbooks of the checkout's collection as the user admin, who becomes root."""
+    return Ansible(tmp_path)

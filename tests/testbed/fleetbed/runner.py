@@ -1,0 +1,153 @@
+"""Ansible against test hosts: the checkout's collection, run as its users run it, with the results as data."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .engine import TestbedError
+from .host import Host
+from .paths import REPOSITORY, TESTBED
+
+RUN_TIMEOUT = 900  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a task came to on a host. `status`: ok, failed, ignored, skipped or unreachable."""
+
+    host: str
+    task: str
+    status: str
+    result: dict[str, Any]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.result.get("changed", False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A whole run: its exit status, what it printed, and every outcome in the order in which they came."""
+
+    returncode: int
+    output: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def changed(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.changed]
+
+    @property
+    def failed(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.status in ("failed", "unreachable")]
+
+    def of(self, task: str, host: str | None = None) -> Outcome:
+        """The last outcome of a task, by its name."""
+        for outcome in reversed(self.outcomes):
+            if outcome.task == task and host in (None, outcome.host):
+                return outcome
+        raise TestbedError(f"no outcome of the task {task!r} in this run:\n{self.output}")
+
+
+class Ansible:
+    """Runs playbooks and modules; inventories, playbooks and results lie in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.program = Path(sys.executable).parent / "ansible-playbook"
+        if not self.program.exists():
+            raise TestbedError(f"{self.program} is missing: run the tests with the environment of requirements-dev.txt")
+        collection = REPOSITORY / ".cache" / "collections" / "ansible_collections" / "selfhost" / "fleet"
+        if not (collection / "galaxy.yml").exists():
+            raise TestbedError(f"{collection} is missing: it is a link to the checkout, made by `make`")
+        self._numbers = itertools.count(1)
+
+    def playbook(
+        self,
+        playbook: Path | str | Sequence[Mapping[str, Any]],
+        hosts: Sequence[Host],
+        *,
+        groups: Mapping[str, Sequence[Host]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+        options: Sequence[str] = (),
+        check: bool = False,
+        diff: bool = False,
+        expect_failure: bool = False,
+    ) -> Run:
+        """Run a playbook: a file, or plays as data. A failure is an error, unless it is what the test expects."""
+        number = next(self._numbers)
+        if not isinstance(playbook, (Path, str)):
+            plays = self.folder / f"playbook-{number}.json"
+            plays.write_text(json.dumps(playbook))
+            playbook = plays
+        inventory = self.folder / f"inventory-{number}.json"
+        inventory.write_text(json.dumps(self.inventory(hosts, groups or {}, variables or {}), indent=1))
+        results = self.folder / f"results-{number}.jsonl"
+        results.touch()
+        command = [str(self.program), "--inventory", str(inventory), str(playbook), *options]
+        command += [*(["--check"] if check else []), *(["--diff"] if diff else [])]
+        environment = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+            "ANSIBLE_CALLBACK_PLUGINS": str(TESTBED / "callback"),
+            "ANSIBLE_CALLBACKS_ENABLED": "testbed_results",
+            "ANSIBLE_NOCOLOR": "1",
+            "TESTBED_RESULTS": str(results),
+        }
+        done = subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=RUN_TIMEOUT,
+        )
+        outcomes = tuple(Outcome(**json.loads(line)) for line in results.read_text().splitlines())
+        if (done.returncode != 0) != expect_failure:
+            words = "succeeded, which was not expected" if expect_failure else f"failed ({done.returncode})"
+            raise AssertionError(f"{' '.join(command)}: {words}\n{done.stdout}")
+        return Run(returncode=done.returncode, output=done.stdout, outcomes=outcomes)
+
+    def module(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        host: Host,
+        *,
+        check: bool = False,
+        diff: bool = False,
+        expect_failure: bool = False,
+        task: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Call one module (or action plugin) on one host, and give its result. `task`: further keywords of the task."""
+        play = {
+            "hosts": "all",
+            "gather_facts": False,
+            "tasks": [{"name": name, name: dict(arguments), **(task or {})}],
+        }
+        run = self.playbook([play], [host], check=check, diff=diff, expect_failure=expect_failure)
+        return run.of(name).result
+
+    @staticmethod
+    def inventory(
+        hosts: Sequence[Host], groups: Mapping[str, Sequence[Host]], variables: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        members = {name: {"hosts": {host.name: {} for host in group}} for name, group in groups.items()}
+        return {
+            "all": {
+                "hosts": {host.name: host.variables() for host in hosts},
+                "vars": {"ansible_become": True, **variables},
+                "children": members,
+            }
+        }
