@@ -33,13 +33,12 @@ def run(
     command: Sequence[str], *, stdin: str | bytes | None = None, check: bool = True, timeout: float | None = None
 ) -> Completed:
     """Run a command here; its output is text, and part of the message when it fails."""
-    data = stdin.encode() if isinstance(stdin, str) else stdin
-    # Without input of its own a command gets none: it must not eat the caller's.
-    source = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}
+    # Without input of its own a command gets an empty one: it must not eat the caller's.
+    data = stdin.encode() if isinstance(stdin, str) else stdin or b""
     try:
-        done = subprocess.run(list(command), capture_output=True, check=False, timeout=timeout, **source)  # type: ignore[call-overload]
+        done = subprocess.run(list(command), input=data, capture_output=True, check=False, timeout=timeout)
     except subprocess.TimeoutExpired as error:
-        raise TestbedError(f"{' '.join(command)}: no end after {timeout:.0f} s") from error
+        raise TestbedError(f"{' '.join(command)}: no end after {error.timeout:.0f} s") from error
     result = Completed(
         list(command),
         done.returncode,

@@ -28,8 +28,8 @@ def ensure_network() -> tuple[str, str]:
 
 
 def _create() -> None:
-    problems = []
-    for v6 in (["--ipv6", f"--subnet={SUBNET_V6}"], []):
+    problems: list[str] = []
+    for v6 in (("--ipv6", f"--subnet={SUBNET_V6}"), ()):
         for subnet in SUBNETS:
             made = docker("network", "create", f"--label={LABEL}=1", f"--subnet={subnet}", *v6, NETWORK, check=False)
             if made.returncode == 0:

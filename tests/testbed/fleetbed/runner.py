@@ -143,7 +143,7 @@ class Ansible:
     def inventory(
         hosts: Sequence[Host], groups: Mapping[str, Sequence[Host]], variables: Mapping[str, Any]
     ) -> dict[str, Any]:
-        members = {name: {"hosts": {host.name: {} for host in group}} for name, group in groups.items()}
+        members: dict[str, Any] = {name: {"hosts": {host.name: {} for host in group}} for name, group in groups.items()}
         return {
             "all": {
                 "hosts": {host.name: host.variables() for host in hosts},
