@@ -166,6 +166,14 @@ server_version:
   description: PostgreSQL's major version; 0 where there is no server yet.
   returned: success
   type: int
+data_checksums:
+  description: Whether the cluster has data checksums; null where there is no server yet.
+  returned: success
+  type: bool
+size:
+  description: Bytes in all databases, where the cluster has no checksums; else null.
+  returned: success
+  type: int
 """
 
 from pathlib import Path  # noqa: E402

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ansible_collections.selfhost.fleet.plugins.module_utils.postgres.catalog import Reader, read
-from ansible_collections.selfhost.fleet.plugins.module_utils.postgres.model import EMPTY, ClusterError, Desired
+from ansible_collections.selfhost.fleet.plugins.module_utils.postgres.model import EMPTY, Cluster, ClusterError, Desired
 from ansible_collections.selfhost.fleet.plugins.module_utils.postgres.planner import plan
 from ansible_collections.selfhost.fleet.plugins.module_utils.postgres.settings import pending_restart, unmet
 from ansible_collections.selfhost.fleet.plugins.module_utils.postgres.statement import Statement
@@ -20,7 +20,7 @@ class Server(Reader, Protocol):
 
 def describe(desired: Desired) -> dict[str, Any]:
     """What would be made on a host that has no server yet."""
-    return _outcome(plan(EMPTY, desired), version=0, pending=[], wrong=[])
+    return _outcome(plan(EMPTY, desired), EMPTY, wrong=[])
 
 
 def bring_about(server: Server, desired: Desired, *, dry_run: bool) -> dict[str, Any]:
@@ -35,15 +35,17 @@ def bring_about(server: Server, desired: Desired, *, dry_run: bool) -> dict[str,
                 + ". Look for the same setting in postgresql.auto.conf (ALTER SYSTEM RESET) and later in conf.d."
             )
         server.execute(statements)
-    return _outcome(statements, version=cluster.version, pending=pending_restart(cluster.settings), wrong=wrong)
+    return _outcome(statements, cluster, wrong=wrong)
 
 
-def _outcome(statements: Sequence[Statement], *, version: int, pending: list[str], wrong: list[str]) -> dict[str, Any]:
+def _outcome(statements: Sequence[Statement], cluster: Cluster, *, wrong: list[str]) -> dict[str, Any]:
     return {
         "changed": bool(statements),
         "statements": [statement.text() for statement in statements],
         "diff": {"prepared": "".join(f"{statement.subject}: {statement.text()}\n" for statement in statements)},
-        "pending_restart": pending,
+        "pending_restart": pending_restart(cluster.settings),
         "unmet_settings": wrong,
-        "server_version": version,
+        "server_version": cluster.version,
+        "data_checksums": cluster.data_checksums,
+        "size": cluster.size,
     }

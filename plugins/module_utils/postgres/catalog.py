@@ -39,8 +39,11 @@ SELECT name, setting AS value, unit, vartype AS kind, pending_restart,
        CASE WHEN sourcefile IS NULL THEN source ELSE sourcefile || ':' || sourceline END AS source
   FROM pg_settings WHERE pending_restart OR lower(name) = ANY (%s)
 """
-EXTENSIONS_AVAILABLE = """
+GENERAL = """
 SELECT current_setting('server_version_num')::int / 10000 AS version,
+       current_setting('data_checksums') = 'on' AS data_checksums,
+       CASE WHEN current_setting('data_checksums') = 'off'
+            THEN (SELECT sum(pg_database_size(oid))::bigint FROM pg_database) END AS size,
        array(SELECT name::text FROM pg_available_extensions) AS names
 """
 INSIDE = """
@@ -66,7 +69,7 @@ class Reader(Protocol):
 
 
 def read(reader: Reader, desired: Desired) -> Cluster:
-    general = reader.rows(MAINTENANCE_DATABASE, EXTENSIONS_AVAILABLE)[0]
+    general = reader.rows(MAINTENANCE_DATABASE, GENERAL)[0]
     databases = {row["name"]: _database(row) for row in reader.rows(MAINTENANCE_DATABASE, DATABASES)}
     looked_into = {database.name for database in desired.databases if database.present and database.extensions}
     looked_into |= {grant.database for grant in desired.grants if grant.schema is not None}
@@ -75,6 +78,8 @@ def read(reader: Reader, desired: Desired) -> Cluster:
     names = list(desired.settings)
     return Cluster(
         version=general["version"],
+        data_checksums=general["data_checksums"],
+        size=general["size"],
         roles={row["name"]: _role(row) for row in reader.rows(MAINTENANCE_DATABASE, ROLES)},
         databases=databases,
         settings={row["name"].lower(): _setting(row) for row in reader.rows(MAINTENANCE_DATABASE, SETTINGS, (names,))},

@@ -55,6 +55,9 @@ class Cluster:
     roles: Mapping[str, ActualRole] = field(default_factory=dict)
     databases: Mapping[str, ActualDatabase] = field(default_factory=dict)
     settings: Mapping[str, ActualSetting] = field(default_factory=dict)
+    data_checksums: bool | None = None
+    # In bytes; asked for only where there are no checksums.
+    size: int | None = None
     # None where there is no server to ask.
     available_extensions: frozenset[str] | None = None
 
