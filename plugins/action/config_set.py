@@ -1,0 +1,129 @@
+# Copyright: the selfhost.fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's half of selfhost.fleet.config_set: renders the files and makes the one call."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
+
+
+class RenderError(Exception):
+    """A file of the set that cannot be sent, in words for the operator."""
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        arguments = dict(self._task.args)
+        started = time.monotonic()
+        try:
+            arguments["files"] = self._files(arguments.get("files") or [], variables)
+            arguments["units"] = [_unit(unit) for unit in arguments.get("units") or []]
+        except RenderError as error:
+            # No exception is passed on: Ansible would print all that led to it, values included.
+            return {"failed": True, "msg": str(error), "phase": "render", "rolled_back": False}
+        rendered = int((time.monotonic() - started) * 1000)
+        result: dict[str, Any] = self._execute_module(
+            module_name="selfhost.fleet.config_set", module_args=arguments, task_vars=variables
+        )
+        if isinstance(result.get("timings_ms"), dict):
+            result["timings_ms"]["render"] = rendered
+        return result
+
+    def _files(self, entries: Any, variables: dict[str, Any]) -> list[dict[str, Any]]:
+        if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+            raise RenderError(
+                "files: a list is needed, each entry with path and one of template, content, secret_content"
+            )
+        return [self._file(index, dict(entry), variables) for index, entry in enumerate(entries)]
+
+    def _file(self, index: int, entry: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        where = f"files[{index}] ({entry.get('path', 'without a path')})"
+        template, extra = entry.pop("template", None), entry.pop("vars", None) or {}
+        given = {key: entry.pop(key, None) for key in ("content", "secret_content")}
+        if sum(value is not None for value in (template, *given.values())) != 1:
+            raise RenderError(f"{where}: give exactly one of template, content and secret_content")
+        try:
+            secret = boolean(entry.get("secret", False)) or given["secret_content"] is not None
+        except TypeError:
+            raise RenderError(f"{where}: secret is true or false") from None
+        if template is not None:
+            if not isinstance(extra, Mapping):
+                raise RenderError(f"{where}: vars is a mapping of names to values")
+            content = self._render(where, str(template), str(entry.get("path")), dict(extra), variables, secret=secret)
+        else:
+            content = given["content"] if given["content"] is not None else given["secret_content"]
+        if not isinstance(content, str):
+            raise RenderError(
+                f"{where}: the content is not text but of type {type(content).__name__}; "
+                "turn it into text with to_nice_yaml, to_json or string"
+            )
+        # Names that Ansible has tagged stay what they are; the content is sent as plain text.
+        if secret:
+            entry |= {"secret": True, "secret_content": _envelope(content)}
+        else:
+            entry["content"] = content
+        return entry
+
+    def _render(
+        self, where: str, template: str, path: str, extra: dict[str, Any], variables: dict[str, Any], *, secret: bool
+    ) -> str:
+        """As ansible.builtin.template renders: same search, same options of Jinja, and the last line break kept."""
+        try:
+            source = self._find_needle("templates", template)
+            text = trust_as_template(self._loader.get_text_file_contents(source))
+        except AnsibleError as error:
+            raise RenderError(f"{where}: template {template}: {error}") from None
+        folders = [*variables.get("ansible_search_path", []), self._loader.get_basedir(), str(Path(source).parent)]
+        search = [place for folder in folders for place in (str(Path(folder) / "templates"), folder)]
+        scope = {
+            **variables,
+            "template_path": template,
+            "template_fullpath": source,
+            "template_destpath": path,
+            **extra,
+        }
+        try:
+            templar = self._templar.copy_with_new_env(searchpath=search, available_variables=scope)
+            rendered = templar.template(
+                text, escape_backslashes=False, overrides={"trim_blocks": True, "lstrip_blocks": False}
+            )
+        except AnsibleUndefinedVariable as error:
+            # Names a variable or an attribute, never a value.
+            raise RenderError(f"{where}: template {source}: {error}") from None
+        except Exception as error:
+            if secret:
+                raise RenderError(
+                    f"{where}: template {source} cannot be rendered ({type(error).__name__}); the file is secret, so "
+                    "nothing more is shown. Take secret off for a run with invented values to see more"
+                ) from None
+            raise RenderError(f"{where}: template {source}: {error}") from None
+        return rendered if isinstance(rendered, str) else "" if rendered is None else str(rendered)
+
+
+def _unit(unit: Any) -> dict[str, Any]:
+    """A unit is enabled unless it says otherwise; null is an answer too, which a module's default could not keep."""
+    if isinstance(unit, str):
+        return {"name": unit, "enabled": True}
+    if not isinstance(unit, Mapping):
+        raise RenderError("units: a list of names, or of mappings with a name")
+    return {"enabled": True, **unit}
+
+
+def _envelope(content: str) -> str:
+    """Ansible scrubs a secret from all results as a substring. This one occurs nowhere else, however short it is."""
+    return f"selfhost-envelope:{secrets.token_hex(16)}:{base64.b64encode(content.encode()).decode()}"

@@ -1,0 +1,105 @@
+# Copyright: the selfhost.fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a set manages on a host, written down there: how the next run knows what is to go."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import SetSpec, TransactionError
+
+FOLDER = "/var/lib/selfhost/config"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Paths with their digests; `secret` are the paths whose bytes must not be shown, `made` the folders made by us."""
+
+    name: str
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    directories: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, spec: SetSpec, *, made: Iterable[str] = ()) -> Manifest:
+        directories = tuple(sorted(item.path for item in spec.directories))
+        parents = spec.parents
+        return cls(
+            name=spec.name,
+            files={
+                item.path: {
+                    "sha256": hashlib.sha256(item.content).hexdigest(),
+                    "mode": f"{item.mode:04o}",
+                    "owner": item.owner,
+                    "group": item.group,
+                    "secret": item.secret,
+                }
+                for item in sorted(spec.files, key=lambda entry: entry.path)
+            },
+            directories=directories,
+            made=tuple(sorted(set(made) & (set(directories) | parents))),
+            units=tuple(sorted(item.name for item in spec.units)),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest | None:
+        try:
+            data = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise TransactionError(
+                f"{path}: the manifest of what is managed cannot be read ({error}); mend or remove it, "
+                "the next run writes it anew (files no longer listed then stay)",
+                phase="compare",
+            ) from None
+        if data.get("version") != VERSION:
+            raise TransactionError(
+                f"{path}: version {data.get('version')!r} of the manifest is not known; "
+                "it was written by another release of the collection: use that one, or newer",
+                phase="compare",
+            )
+        return cls(
+            name=str(data["name"]),
+            files={
+                str(item["path"]): {key: value for key, value in item.items() if key != "path"}
+                for item in data["files"]
+            },
+            directories=tuple(data["directories"]),
+            made=tuple(data["made"]),
+            units=tuple(data["units"]),
+        )
+
+    def serialize(self) -> bytes:
+        data = {
+            "version": VERSION,
+            "name": self.name,
+            "files": [{"path": path, **facts} for path, facts in sorted(self.files.items())],
+            "directories": self.directories,
+            "made": self.made,
+            "units": self.units,
+        }
+        return (json.dumps(data, indent=1) + "\n").encode()
+
+
+def manifest_path(name: str) -> str:
+    return f"{FOLDER}/{name}.json"
+
+
+def claimed_by_others(root: Path, name: str) -> dict[str, str]:
+    """Files that other sets manage, with the set's name. Such a file is never removed from here."""
+    claimed: dict[str, str] = {}
+    folder = root / FOLDER.lstrip("/")
+    for path in sorted(folder.glob("*.json")):
+        other = Manifest.load(path) if path.stem != name else None
+        for file in other.files if other else ():
+            claimed[file] = path.stem
+    return claimed
