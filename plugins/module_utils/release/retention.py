@@ -103,7 +103,9 @@ def _moved_since(link: Path, process: Path) -> bool:
     try:
         # Field 22 of stat(5), counted after the name, which may contain anything but ends with the last ")".
         ticks = int((process / "stat").read_text(errors="replace").rpartition(")")[2].split()[19])
-        started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+        # Ticks are rounded down; two more, so that a process started just after the move is not taken for older.
+        since_boot = (ticks + 2) / os.sysconf("SC_CLK_TCK")
+        started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
         return link.lstat().st_mtime > started
     except (OSError, ValueError, IndexError):
         return False
