@@ -90,10 +90,16 @@ def _http(spec: ProbeSpec, stream: socket.socket) -> Answer:
     headers = {name: value for name, value in headers.items() if name.lower() not in names}
     connection.request("GET", spec.target, headers={**headers, **spec.headers})
     response = connection.getresponse()
+    broken: int | None = None
     try:
         body = response.read(BODY_LIMIT)
+        # Reading up to a limit does not notice an end that comes before Content-Length.
+        if response.length and len(body) < BODY_LIMIT:
+            broken = len(body)
     except http.client.IncompleteRead as error:
-        words = f"status {response.status}, but the body broke off after {len(error.partial)} bytes"
+        broken = len(error.partial)
+    if broken is not None:
+        words = f"status {response.status}, but the body broke off after {broken} bytes"
         return Answer(ok=False, words=words, status=response.status)
     text = body.decode("utf-8", "replace")
     words = f"status {response.status}" + _excerpt(text)
