@@ -268,7 +268,7 @@ unit:
 """
 
 import signal  # noqa: E402
-from collections.abc import Mapping  # noqa: E402
+from collections.abc import Mapping, Sequence  # noqa: E402
 from dataclasses import asdict  # noqa: E402
 from typing import Any, NoReturn  # noqa: E402
 
@@ -365,17 +365,21 @@ def main() -> None:
                 "changed_files": found.changed_files,
                 "removed_files": found.removed_files,
                 "timings_ms": found.timings_ms,
-                "warnings": found.warnings,
             }
+            _warn(module, found.warnings)
         module.fail_json(msg=str(error), **(facts | error.facts))
     except ProbeSpecError as error:
         module.fail_json(msg=f"probes: {error}", phase="input", rolled_back=False)
     except Ended as error:
         module.fail_json(msg=f"{error}; what was begun has been undone", phase="apply", rolled_back=True)
     result = asdict(outcome)
-    for warning in result.pop("warnings"):
-        module.warn(warning)
+    _warn(module, result.pop("warnings"))
     module.exit_json(**result)
+
+
+def _warn(module: AnsibleModule, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        module.warn(warning)
 
 
 def _watch_signals() -> None:

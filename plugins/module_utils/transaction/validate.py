@@ -109,8 +109,11 @@ class NamespaceSandbox:
             _check(_libc.unshare(_CLONE_NEWNS), "unshare")
             _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
             _mount("tmpfs", scratch, "tmpfs", 0, "mode=0700")
+            # By its descriptor: the overlay over /run hides its path.
+            base = os.open(scratch, os.O_PATH | os.O_DIRECTORY)
             for index, folder in enumerate(shadowed(difference)):
-                shadow(folder, Path(scratch) / str(index))
+                shadow(folder, Path(f"/proc/self/fd/{base}/{index}"), own=scratch)
+            os.close(base)
             place(difference)
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
@@ -139,7 +142,7 @@ def shadowed(difference: Difference) -> list[str]:
     return kept
 
 
-def shadow(folder: str, scratch: Path) -> None:
+def shadow(folder: str, scratch: Path, *, own: str) -> None:
     """Lay an overlay over a folder and put what was mounted below it (a container's /etc/hosts) back on top."""
     upper, work, kept = scratch / "upper", scratch / "work", scratch / "kept"
     for path in (upper, work, kept):
@@ -148,7 +151,7 @@ def shadow(folder: str, scratch: Path) -> None:
     upper.chmod(facts.st_mode & 0o7777)
     os.chown(upper, facts.st_uid, facts.st_gid)
     held = []
-    for index, point in enumerate(_mounts_below(folder, str(scratch.parent))):
+    for index, point in enumerate(_mounts_below(folder, own)):
         place_holder = kept / str(index)
         if Path(point).is_dir():
             place_holder.mkdir()
