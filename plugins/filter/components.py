@@ -59,6 +59,10 @@ def component_note(component: Data) -> Data:
     return {key: component[key] for key in ("service", "component", "unit", "version", "slot", "probe")}
 
 
+def component_program(component: Data) -> str:
+    return f"{component['root']}/{component['slot']}/{component['release']['executable']}"
+
+
 def component_unit(component: Data) -> Data:
     return {"name": f"{component['unit']}@{component['slot']}.service", "on_change": "restart", "enabled": True, "state": "started"}
 
@@ -106,6 +110,7 @@ class FilterModule:
         return {
             "component_releases": component_releases,
             "component_files": component_files,
+            "component_program": component_program,
             "component_unit": component_unit,
             "component_probe": component_probe,
             "companion_root": companion_root,
