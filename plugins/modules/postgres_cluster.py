@@ -122,8 +122,8 @@ options:
         required: true
   settings:
     description:
-      - What C(postgresql.conf) sets. The module changes none of it. It fails if the server runs with another value for
-        any other reason than that it was not restarted; in check mode it only reports that.
+      - What was written into C(postgresql.conf) or C(conf.d). The module changes none of it. It fails where a later
+        file or C(ALTER SYSTEM) overrides it, or the server refuses it; in check mode it only reports that.
     type: dict
     default: {}
 author:

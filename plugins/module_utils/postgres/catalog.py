@@ -34,10 +34,16 @@ SELECT d.datname AS name, pg_get_userbyid(d.datdba) AS owner, pg_encoding_to_cha
               WHERE a.grantee <> d.datdba) AS privileges
   FROM pg_database d LEFT JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
 """
+# Of the files, the last word counts. A session's own view is no answer: it has settings of its own, and over a local
+# socket no keepalives at all.
 SETTINGS = """
-SELECT name, setting AS value, unit, vartype AS kind, pending_restart,
-       CASE WHEN sourcefile IS NULL THEN source ELSE sourcefile || ':' || sourceline END AS source
-  FROM pg_settings WHERE pending_restart OR lower(name) = ANY (%s)
+WITH files AS MATERIALIZED (
+  SELECT DISTINCT ON (lower(name)) lower(name) AS name, setting, sourcefile || ':' || sourceline AS source, error
+    FROM pg_file_settings WHERE name IS NOT NULL ORDER BY lower(name), seqno DESC)
+SELECT s.name, coalesce(f.setting, s.setting) AS value, s.unit, s.vartype AS kind, s.pending_restart,
+       coalesce(f.source, s.source) AS source, f.error
+  FROM pg_settings s LEFT JOIN files f ON f.name = lower(s.name)
+ WHERE s.pending_restart OR lower(s.name) = ANY (%s)
 """
 GENERAL = """
 SELECT current_setting('server_version_num')::int / 10000 AS version,
@@ -130,6 +136,7 @@ def _setting(row: Row) -> ActualSetting:
         kind=row["kind"],
         source=row["source"],
         pending_restart=row["pending_restart"],
+        error=row["error"],
     )
 
 

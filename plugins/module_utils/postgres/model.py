@@ -47,6 +47,7 @@ class ActualSetting:
     kind: str = "string"
     source: str = "default"
     pending_restart: bool = False
+    error: str | None = None
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,18 @@ def pending_restart(settings: Mapping[str, ActualSetting]) -> list[str]:
 
 
 def unmet(expected: Mapping[str, str], settings: Mapping[str, ActualSetting]) -> list[str]:
-    """One sentence for each setting that the server does not run with, and that a restart will not bring."""
+    """What is said for each setting that is overridden or refused; one that only waits for a restart is neither."""
     found = []
     for name, wanted in sorted(expected.items()):
         actual = settings.get(name)
         if actual is None:
             found.append(f"the server has no setting {name}")
-        elif not actual.pending_restart and not same(wanted, actual):
-            found.append(f"{name} is {actual.value}{actual.unit or ''} (from {actual.source}), not {wanted}")
+        elif actual.pending_restart:
+            continue
+        elif actual.error:
+            found.append(f"{name}: {actual.error} ({actual.source})")
+        elif not same(wanted, actual):
+            found.append(f"{name} is {actual.value} (from {actual.source}), not {wanted}")
     return found
 
 

@@ -1,6 +1,12 @@
+#!/bin/sh
+# Managed by selfhost.fleet.pooler; changes are overwritten.
 # PgBouncer has no option that checks its configuration: it is started with the candidate, in a network of its own where the port is
-# free, and must come up without a complaint. Runs where the candidate is seen in /etc.
+# free, and must come up without a complaint and listen. Runs where the candidate is seen in /etc.
+# Arguments: address:port.
 set -eu
+if [ "${1:-}" != inside ]; then
+  exec unshare --net --ipc --mount --pid --fork --kill-child sh "$0" inside "$1"
+fi
 # A new network has the loopback interface only, and that is down.
 ip link set lo up
 mount -t tmpfs -o mode=0755 tmpfs /run/postgresql
@@ -21,5 +27,10 @@ done
 # It starts with a broken user list or TLS, too, and only says so.
 if grep -E ' (WARNING|ERROR|FATAL) ' "$log" | grep -v 'kernel file descriptor limit' >&2 || ! grep -q ' process up' "$log"; then
   grep -qE ' (WARNING|ERROR|FATAL) ' "$log" || cat "$log" >&2
+  exit 1
+fi
+if ! grep -qF " listening on $2" "$log"; then
+  echo "PgBouncer does not listen on $2 with this configuration:" >&2
+  grep ' listening on ' "$log" >&2
   exit 1
 fi

@@ -1,6 +1,11 @@
+#!/bin/sh
+# Managed by selfhost.fleet.postgres; changes are overwritten.
 # The one full check of a configuration is a start: of PostgreSQL on an empty cluster, with no network, no live data and no live socket.
 # Runs where the candidate is seen in /etc. Arguments: version.
 set -eu
+if [ "${2:-}" != inside ]; then
+  exec unshare --net --ipc --pid --fork --kill-child sh "$0" "$1" inside
+fi
 etc="/etc/postgresql/$1/main" bin="/usr/lib/postgresql/$1/bin"
 scratch="$(mktemp -d /run/selfhost-check.XXXXXXXX)"
 chown postgres:postgres "$scratch"

@@ -41,9 +41,14 @@ def test_what_waits_for_a_restart_is_pending_and_not_unmet() -> None:
     assert pending_restart(settings) == ["max_connections"]
 
 
+def test_what_the_server_refuses_is_said_in_its_words() -> None:
+    settings = {"ssl": ActualSetting("on", None, "bool", source="/etc/a.conf:1", error="setting could not be applied")}
+    assert unmet({"ssl": "on"}, settings) == ["ssl: setting could not be applied (/etc/a.conf:1)"]
+
+
 def test_what_another_file_overrides_is_named_with_its_place() -> None:
     settings = {"work_mem": ActualSetting("4096", "kB", "integer", source="/data/postgresql.auto.conf:3")}
     assert unmet({"work_mem": "8MB", "nonsense": "1"}, settings) == [
         "the server has no setting nonsense",
-        "work_mem is 4096kB (from /data/postgresql.auto.conf:3), not 8MB",
+        "work_mem is 4096 (from /data/postgresql.auto.conf:3), not 8MB",
     ]
