@@ -34,7 +34,9 @@ def swap(root: Path, difference: Difference, journal: Journal, manifest: bytes) 
     own = journal.files[-1]
     write_durably(real(root, own.temporary), manifest, 0o600, 0, 0)
 
-    journal.save("swapping")
+    if journal.stage == "staging":
+        # Not where units were taken down already: then more than files is to be put back.
+        journal.save("swapping")
     for item in difference.files:
         target = real(root, item.path)
         if item.after:
