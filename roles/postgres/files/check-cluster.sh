@@ -20,7 +20,7 @@ overrides="-c data_directory=$scratch/data -c external_pid_file=$scratch/pid -c 
 if ! postgres "$bin/pg_ctl" --pgdata="$etc" --silent --wait --timeout=30 --log="$scratch/log" --options="$overrides" start >"$scratch/ctl" 2>&1; then
   # What a server says before it gives up; its greetings are no reason.
   if [ -s "$scratch/log" ]; then
-    grep -Ev 'LOG:  (starting PostgreSQL|listening on|database system is shut down)' "$scratch/log" >&2
+    grep -Ev '^pg_ctl: |LOG:  (starting PostgreSQL|listening on|database system is shut down)' "$scratch/log" >&2
   else
     cat "$scratch/ctl" >&2
   fi
