@@ -26,13 +26,20 @@ def companion_root(component: Data, companion: Data) -> str:
     return f"/opt/{component['service']}/companions/{companion['name']}"
 
 
+def component_user_files(component: Data) -> list[Data]:
+    """Arguments of `config_set`: the system user and the folders that it may write to."""
+    variables = {"component": component}
+    return [
+        {"path": f"/etc/sysusers.d/{component['unit']}.conf", "template": "sysusers.conf.j2", "vars": variables},
+        {"path": f"/etc/tmpfiles.d/{component['unit']}.conf", "template": "tmpfiles.conf.j2", "vars": variables},
+    ]
+
+
 def component_files(component: Data) -> list[Data]:
-    """Arguments of `config_set`: user, folders, unit, environment, configuration file, and the note that status reads."""
+    """Arguments of `config_set`: unit, environment, configuration file, and the note that status reads."""
     folder, name, unit = f"/etc/{component['service']}", component["component"], component["unit"]
     variables = {"component": component}
     files: list[Data] = [
-        {"path": f"/etc/sysusers.d/{unit}.conf", "template": "sysusers.conf.j2", "vars": variables},
-        {"path": f"/etc/tmpfiles.d/{unit}.conf", "template": "tmpfiles.conf.j2", "vars": variables},
         {"path": f"/etc/systemd/system/{unit}@.service", "template": "unit.service.j2", "vars": variables},
         {"path": f"{folder}/{name}.env", "template": "component.env.j2", "vars": variables, "mode": "0600", "secret": True},
         {"path": f"/etc/selfhost/services/{unit}.json", "content": json.dumps(component_note(component), indent=2, sort_keys=True) + "\n"},
@@ -109,6 +116,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "component_releases": component_releases,
+            "component_user_files": component_user_files,
             "component_files": component_files,
             "component_program": component_program,
             "component_unit": component_unit,
