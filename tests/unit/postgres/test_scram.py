@@ -65,3 +65,32 @@ def test_the_filter_reports_as_a_filter_does() -> None:
         FilterModule().filters()["scram_verifier"]("pässword", "user")
     with pytest.raises(AnsibleFilterError, match="strings"):
         FilterModule().filters()["scram_verifier"](None, "user")
+
+
+SERVICES = {"shop": {"domain": "shop.example.com", "secrets": {"PASSWORD": "pencil"}}}
+REFERENCE = {"service": "shop", "name": "PASSWORD"}
+
+
+def test_a_database_and_its_pooler_hold_the_same_verifier() -> None:
+    with_verifiers = FilterModule().filters()["with_verifiers"]
+    [role] = with_verifiers([{"name": "shop", "attributes": ["LOGIN"], "secret": REFERENCE}], SERVICES)
+    [pool] = with_verifiers([{"name": "pool", "user": "shop", "secret": REFERENCE}], SERVICES, "user")
+    assert role.keys() == {"name", "attributes", "password_verifier"}
+    assert role["password_verifier"] == pool["password_verifier"]
+    assert parse_verifier(role["password_verifier"]).accepts("pencil")
+
+
+def test_the_same_role_and_password_in_another_fleet_have_another_verifier() -> None:
+    with_verifiers = FilterModule().filters()["with_verifiers"]
+    entry = {"name": "shop", "secret": REFERENCE}
+    other = {"shop": {**SERVICES["shop"], "domain": "shop.example.org"}}
+    assert with_verifiers([entry], SERVICES) != with_verifiers([entry], other)
+
+
+def test_an_entry_without_a_secret_stays_as_it_is() -> None:
+    assert FilterModule().filters()["with_verifiers"]([{"name": "readers"}], {}) == [{"name": "readers"}]
+
+
+def test_a_missing_secret_is_named() -> None:
+    with pytest.raises(AnsibleFilterError, match=r"fleet_services\.shop\.secrets\.PASSWORD is missing; the role shop"):
+        FilterModule().filters()["with_verifiers"]([{"name": "shop", "secret": REFERENCE}], {"shop": {}})
