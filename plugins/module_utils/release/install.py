@@ -142,7 +142,7 @@ def _superfluous(
     candidates = retention.prunable(installed, wanted.keep, {wanted.version, *linked})
     if not candidates:
         return (), ()
-    use = retention.in_use(wanted.root, candidates, host.proc)
+    use = retention.in_use(wanted.root, installed, host.proc)
     if use.unsure:
         return (), use.unsure
     return tuple(version for version in candidates if version not in use.versions), ()

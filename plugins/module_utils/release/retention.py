@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -37,29 +38,29 @@ def in_use(root: Path, versions: Iterable[str], proc: Path = Path("/proc")) -> U
     for entry in proc.iterdir():
         if not entry.name.isdigit():
             continue
-        used |= _program(entry, releases, inodes)
+        program = _program(entry, releases, inodes)
         named, doubtful = _named(entry, root, releases)
-        used |= named
-        if doubtful:
+        used |= program | named | _version_of(entry / "cwd", releases)
+        # What a program of its own is shows in its exe, whatever link it was started through.
+        if doubtful and not program:
             unsure.append(f"{entry.name} ({doubtful})")
     return Use(frozenset(used), tuple(unsure))
 
 
 def _program(process: Path, releases: Path, inodes: Mapping[tuple[int, int], str]) -> set[str]:
-    found: set[str] = set()
-    for link in ("exe", "cwd"):
-        try:
-            text = str((process / link).readlink()).removesuffix(DELETED)
-        except OSError:  # it ended meanwhile, or is the kernel's
-            continue
-        found |= _version_in(Path(text), releases)
-    try:
-        # A process in a mount namespace of its own (RootDirectory=) shows another path, but the same file.
+    found = _version_of(process / "exe", releases)
+    # A process in a mount namespace of its own (RootDirectory=) shows another path, but the same file.
+    with contextlib.suppress(OSError):
         status = (process / "exe").stat()
         found |= {inodes[key] for key in [(status.st_dev, status.st_ino)] if key in inodes}
-    except OSError:
-        pass
     return found
+
+
+def _version_of(link: Path, releases: Path) -> set[str]:
+    try:
+        return _version_in(Path(str(link.readlink()).removesuffix(DELETED)), releases)
+    except OSError:  # the process ended meanwhile, or is the kernel's
+        return set()
 
 
 def _named(process: Path, root: Path, releases: Path) -> tuple[set[str], str]:

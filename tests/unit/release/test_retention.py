@@ -103,6 +103,21 @@ def test_a_script_started_through_a_link(root: Path) -> None:
         end(process)
 
 
+def test_a_program_started_through_a_link_that_moved_on_is_known_by_its_exe(root: Path) -> None:
+    shutil.copy("/bin/sleep", root / "releases" / "1.0" / "prog")
+    link = root / "blue"
+    link.symlink_to("releases/1.0")
+    process = run(link / "prog", "60")
+    try:
+        link.unlink()
+        link.symlink_to("releases/2.0")
+        use = in_use(root, ["1.0", "2.0"])
+        # Its arguments name 2.0 by now: one release too many stays, never one too few.
+        assert (use.versions, use.unsure) == ({"1.0", "2.0"}, ())
+    finally:
+        end(process)
+
+
 def test_another_component_with_a_longer_name_is_not_this_one(root: Path) -> None:
     other = root.with_name("server2") / "releases" / "1.0"
     other.mkdir(parents=True)
