@@ -245,7 +245,7 @@ def test_websocket_sends_its_message_answers_a_ping_and_says_good_bye() -> None:
     ("handshake", "words"),
     [({"accept": "wrong"}, "a wrong Sec-WebSocket-Accept"), ({"connection": "close"}, "without 'Connection: Upgrade'")],
 )
-def test_a_handshake_that_is_none(handshake: dict[str, str], words: str) -> None:
+def test_a_handshake_that_is_none(handshake: dict[str, Any], words: str) -> None:
     with server(talk(**handshake)) as port:
         assert words in ask("websocket", f"ws://127.0.0.1:{port}/").last
 

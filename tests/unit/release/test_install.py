@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhost.fleet.plugins.module_utils.release import Outcome, ReleaseError, Wanted, ensure
+from ansible_collections.selfhost.fleet.plugins.module_utils.release import Outcome, ReleaseError, Wanted, ensure, fetch
 from ansible_collections.selfhost.fleet.plugins.module_utils.release import install as install_module
 from ansible_collections.selfhost.fleet.plugins.module_utils.release import store as store_module
 from ansible_collections.selfhost.fleet.plugins.module_utils.release.install import Host
@@ -152,7 +152,7 @@ def test_a_full_disk_at_any_step_leaves_the_former_state(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    owner = install_module.fetch if step == "copy" else install_module
+    owner: object = fetch if step == "copy" else install_module
     monkeypatch.setattr(owner, step, full)
     with pytest.raises(ReleaseError, match=r"The disk is full: Installing 2.0 failed below .*MiB free.*lower keep"):
         bench.ensure("2.0", archive, links={"blue": "2.0"})
@@ -175,7 +175,7 @@ def test_killed_between_any_two_steps_the_next_run_mends_it(bench: Bench, monkey
         version = f"2.{number}"
         with monkeypatch.context() as patch:
             # A killed process does not clean up.
-            patch.setattr(store_module.shutil, "rmtree", lambda *_, **__: None)
+            patch.setattr(shutil, "rmtree", lambda *_, **__: None)
             patch.setattr(install_module, step, kill)
             with pytest.raises(Killed):
                 bench.ensure(version, keep=9, links={"blue": version})
