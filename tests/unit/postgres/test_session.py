@@ -1,4 +1,4 @@
-"""How statements become transactions, and what a failure says. The driver is invented, real in the integration tests."""
+"""How statements become transactions, and what a failure says. The driver is invented; integration tests have the real."""
 
 from __future__ import annotations
 
