@@ -46,7 +46,7 @@ lint: $(VENV)/ready link
 	$(BIN)/ruff format --check .
 	$(BIN)/yamllint --strict .
 	$(BIN)/mypy
-	$(BIN)/ansible-lint --strict
+	$(BIN)/ansible-lint --strict -q
 
 unit: $(VENV)/ready link
 	$(BIN)/pytest -q tests/unit

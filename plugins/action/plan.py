@@ -65,11 +65,17 @@ class ActionModule(ActionBase):
             found = {str(key): self._resolve(f"{path}.{key}", item) for key, item in value.items()}
             return {key: item for key, item in found.items() if item is not UNDEFINED}
         if isinstance(value, (list, tuple)):
-            return [item for item in (self._resolve(f"{path}.{number}", item) for number, item in enumerate(value)) if item is not UNDEFINED]
+            return [
+                item
+                for item in (self._resolve(f"{path}.{number}", item) for number, item in enumerate(value))
+                if item is not UNDEFINED
+            ]
         try:
             filled = self._templar.template(value)
         except AnsibleUndefinedVariable as error:
-            self._undefined.append(Finding(path, f"cannot be filled in: {error.message}", "Define that variable, or take this line out"))
+            self._undefined.append(
+                Finding(path, f"cannot be filled in: {error.message}", "Define that variable, or take this line out")
+            )
             return UNDEFINED
         return self._resolve(path, filled) if isinstance(filled, (dict, list, tuple)) else _plain(filled)
 

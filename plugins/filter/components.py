@@ -18,7 +18,10 @@ SECRET = re.compile(r"\{secret\.([A-Z][A-Z0-9_]*)\}")
 def component_releases(component: Data) -> list[Data]:
     """Arguments of `release` for a component and its companions; `link` is what points at the release."""
     own = {**component["release"], "root": component["root"], "link": component["slot"]}
-    others = [{**companion, "root": companion_root(component, companion), "link": "current"} for companion in component["companions"]]
+    others = [
+        {**companion, "root": companion_root(component, companion), "link": "current"}
+        for companion in component["companions"]
+    ]
     return [*others, own]
 
 
@@ -41,11 +44,27 @@ def component_files(component: Data) -> list[Data]:
     variables = {"component": component}
     files: list[Data] = [
         {"path": f"/etc/systemd/system/{unit}@.service", "template": "unit.service.j2", "vars": variables},
-        {"path": f"{folder}/{name}.env", "template": "component.env.j2", "vars": variables, "mode": "0600", "secret": True},
-        {"path": f"/etc/selfhost/services/{unit}.json", "content": json.dumps(component_note(component), indent=2, sort_keys=True) + "\n"},
+        {
+            "path": f"{folder}/{name}.env",
+            "template": "component.env.j2",
+            "vars": variables,
+            "mode": "0600",
+            "secret": True,
+        },
+        {
+            "path": f"/etc/selfhost/services/{unit}.json",
+            "content": json.dumps(component_note(component), indent=2, sort_keys=True) + "\n",
+        },
     ]
     for slot in component["slot_environment"]:
-        files.append({"path": f"{folder}/{name}.{slot}.env", "template": "slot.env.j2", "vars": {**variables, "slot": slot}, "mode": "0600"})
+        files.append(
+            {
+                "path": f"{folder}/{name}.{slot}.env",
+                "template": "slot.env.j2",
+                "vars": {**variables, "slot": slot},
+                "mode": "0600",
+            }
+        )
     if component["config"]:
         files.append(
             {
@@ -71,7 +90,12 @@ def component_program(component: Data) -> str:
 
 
 def component_unit(component: Data) -> Data:
-    return {"name": f"{component['unit']}@{component['slot']}.service", "on_change": "restart", "enabled": True, "state": "started"}
+    return {
+        "name": f"{component['unit']}@{component['slot']}.service",
+        "on_change": "restart",
+        "enabled": True,
+        "state": "started",
+    }
 
 
 def component_probe(component: Data) -> Data:

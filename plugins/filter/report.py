@@ -13,7 +13,9 @@ def table(headings: list[str], rows: Iterable[list[Any]]) -> str:
     """A table with columns as wide as their widest cell."""
     cells = [headings, *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
 
 
 def plan_text(plan: Data) -> str:
@@ -21,7 +23,14 @@ def plan_text(plan: Data) -> str:
     hosts: Data = plan["hosts"]
     budget: Data = plan["budget"]
     running = [
-        [name, component["service"], component["component"], component["version"], component["slot"], component["probe"]["url"]]
+        [
+            name,
+            component["service"],
+            component["component"],
+            component["version"],
+            component["slot"],
+            component["probe"]["url"],
+        ]
         for name, host in hosts.items()
         for component in host["components"]
     ]
@@ -30,10 +39,15 @@ def plan_text(plan: Data) -> str:
         for name, host in hosts.items()
         for rule in host["firewall"]["inbound"]
     ]
-    pools = [[pool["service"], pool["host"], pool["per_instance"], pool["slots"], pool["size"]] for pool in budget["pools"]]
+    pools = [
+        [pool["service"], pool["host"], pool["per_instance"], pool["slots"], pool["size"]] for pool in budget["pools"]
+    ]
     parts = [
         "HOSTS",
-        table(["host", "address", "os", "roles"], [[name, host["address"], host["os"], " ".join(host["roles"])] for name, host in hosts.items()]),
+        table(
+            ["host", "address", "os", "roles"],
+            [[name, host["address"], host["os"], " ".join(host["roles"])] for name, host in hosts.items()],
+        ),
         "",
         "WHAT RUNS WHERE",
         table(["host", "service", "component", "version", "slot", "probe"], running),
@@ -59,7 +73,14 @@ def status_table(hosts: Iterable[Data]) -> str:
             rows.append(["-", name, "-", "-", "did not answer", "-"])
             continue
         rows += [
-            [f"{entry['service']}/{entry['component']}", name, entry["version"], entry["slot"], entry["health"], entry["since"]]
+            [
+                f"{entry['service']}/{entry['component']}",
+                name,
+                entry["version"],
+                entry["slot"],
+                entry["health"],
+                entry["since"],
+            ]
             for entry in found["components"]
         ]
     return table(["service", "host", "version", "slot", "health", "since"], sorted(rows))

@@ -37,7 +37,11 @@ class Packages:
         """Fresh lists, then everything in one transaction; configuration files that exist are kept."""
         wanted = sorted(names)
         options = ["-o", f"DPkg::Lock::Timeout={self.lock_timeout}", "-o", "Acquire::Retries=3"]
-        self._apt(["apt-get", "update", "--quiet", "--error-on=any", *options], "The package lists could not be read", UPDATE_TIMEOUT)
+        self._apt(
+            ["apt-get", "update", "--quiet", "--error-on=any", *options],
+            "The package lists could not be read",
+            UPDATE_TIMEOUT,
+        )
         keep = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
         self._apt(
             ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *options, *keep, *wanted],
@@ -48,6 +52,12 @@ class Packages:
     def _apt(self, argv: list[str], problem: str, timeout: float) -> None:
         result = self.runner.run(argv, timeout=timeout, env=QUIET)
         if result.rc != 0:
-            words = [line for line in (result.stderr + "\n" + result.stdout).splitlines() if line.startswith(("E:", "W:", "dpkg:"))]
+            words = [
+                line
+                for line in (result.stderr + "\n" + result.stdout).splitlines()
+                if line.startswith(("E:", "W:", "dpkg:"))
+            ]
             said = "\n  ".join(words[:12]) or (result.stderr or result.stdout)[-800:]
-            raise PackagesError(f"{problem}. apt-get said:\n  {said}\nRun again when that is mended; what is installed already stays.")
+            raise PackagesError(
+                f"{problem}. apt-get said:\n  {said}\nRun again when that is mended; what is installed already stays."
+            )

@@ -68,7 +68,12 @@ def main() -> None:
             packages.install(missing)
     except PackagesError as error:
         module.fail_json(msg=str(error))
-    diff = {"before": "", "after": "".join(f"{name}\n" for name in missing), "before_header": "packages", "after_header": "packages"}
+    diff = {
+        "before": "",
+        "after": "".join(f"{name}\n" for name in missing),
+        "before_header": "packages",
+        "after_header": "packages",
+    }
     module.exit_json(changed=bool(missing), installed=missing, diff=diff)
 
 

@@ -57,12 +57,17 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.status import PROPE
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"notes": {"type": "path", "default": "/etc/selfhost/services"}, "timeout": {"type": "float", "default": 3.0}},
+        argument_spec={
+            "notes": {"type": "path", "default": "/etc/selfhost/services"},
+            "timeout": {"type": "float", "default": 3.0},
+        },
         supports_check_mode=True,
     )
 
     def show(unit: str) -> str:
-        return str(module.run_command(["systemctl", "show", "--property", ",".join(PROPERTIES), unit], check_rc=True)[1])
+        return str(
+            module.run_command(["systemctl", "show", "--property", ",".join(PROPERTIES), unit], check_rc=True)[1]
+        )
 
     def healthy(wanted: dict[str, Any]) -> tuple[bool, str]:
         options = {key: wanted[key] for key in ("kind", "url") if key in wanted}
@@ -71,7 +76,9 @@ def main() -> None:
         result = probe(ProbeSpec.from_mapping({**options, "timeout": module.params["timeout"], "deadline": 0.0}))
         return result.ok, result.last
 
-    module.exit_json(changed=False, components=[state(note, show, healthy) for note in notes(Path(module.params["notes"]))])
+    module.exit_json(
+        changed=False, components=[state(note, show, healthy) for note in notes(Path(module.params["notes"]))]
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,14 @@ from typing import Any
 
 from ansible_collections.selfhost.fleet.plugins.module_utils.status import notes, state
 
-NOTE = {"service": "fluxbase", "component": "server", "unit": "fluxbase-server", "version": "2026.3.6", "slot": "blue", "probe": {"kind": "http"}}
+NOTE = {
+    "service": "fluxbase",
+    "component": "server",
+    "unit": "fluxbase-server",
+    "version": "2026.3.6",
+    "slot": "blue",
+    "probe": {"kind": "http"},
+}
 ACTIVE = "ActiveState=active\nActiveEnterTimestamp=Sat 2026-11-21 14:50:00 UTC\nNRestarts=2\n"
 
 

@@ -58,7 +58,12 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "root": f"/opt/{service.name}/{name}",
         "release": _release(declared.get("release", {}), service.wanted.get("release", {}), service.version, values),
         "companions": [
-            {"name": key, **_release(companion, service.wanted["companions"][key], service.wanted["companions"][key]["version"], values)}
+            {
+                "name": key,
+                **_release(
+                    companion, service.wanted["companions"][key], service.wanted["companions"][key]["version"], values
+                ),
+            }
             for key, companion in needed.items()
         ],
         "environment": common,
@@ -72,7 +77,8 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "memory_max": service.wanted.get("memory_max", declared.get("memory_max")),
         "hardening": hardening,
         "network": _network(topology, service, host),
-        "after": (["pgbouncer.service"] if service.database else []) + (["postgresql.service"] if host == topology.database else []),
+        "after": (["pgbouncer.service"] if service.database else [])
+        + (["postgresql.service"] if host == topology.database else []),
         "probe": _probe(topology, host, declared.get("probe", {}), values),
     }
 

@@ -29,7 +29,9 @@ class Plan:
         return {"hosts": self.hosts, "budget": self.budget, "notes": self.notes}
 
 
-def compute(inventory: Inventory, definitions: Definitions, inventory_schema: Data, undefined: Iterable[Finding] = ()) -> Plan:
+def compute(
+    inventory: Inventory, definitions: Definitions, inventory_schema: Data, undefined: Iterable[Finding] = ()
+) -> Plan:
     """Never raises for what a user wrote: that becomes findings, all of them at once.
 
     `undefined` are findings from before: variables that could not be filled in, and so are missing from the inventory.
@@ -41,7 +43,11 @@ def compute(inventory: Inventory, definitions: Definitions, inventory_schema: Da
         findings.add("fleet_services", "names no service", "Name at least one, as docs/a-real-fleet.md shows")
     for host in inventory.hosts.values():
         if host.os not in DISTRIBUTIONS:
-            findings.add(f"hosts.{host.name}.fleet_os", f"{host.os} is not supported", f"Choose one of: {', '.join(DISTRIBUTIONS)}")
+            findings.add(
+                f"hosts.{host.name}.fleet_os",
+                f"{host.os} is not supported",
+                f"Choose one of: {', '.join(DISTRIBUTIONS)}",
+            )
     if any(not isinstance(wanted, dict) for wanted in inventory.services.values()):
         return plan
     services = resolve(inventory, definitions, findings)
@@ -55,7 +61,9 @@ def compute(inventory: Inventory, definitions: Definitions, inventory_schema: Da
     plan.budget = budget.summary(inventory, services)
     if len(topology.databases) > 1:
         others = ", ".join(host.name for host in topology.databases[1:])
-        plan.notes.append(f"PostgreSQL runs on {topology.databases[0].name} alone: a replica on {others} is not built by this version")
+        plan.notes.append(
+            f"PostgreSQL runs on {topology.databases[0].name} alone: a replica on {others} is not built by this version"
+        )
     return plan
 
 

@@ -72,16 +72,24 @@ class Definitions:
         try:
             document = yaml.safe_load(path.read_text())
         except (yaml.YAMLError, OSError) as error:
-            findings.add(f"services/{path.name}", f"cannot be read: {str(error).replace(chr(10), ' ')}", "Mend the file")
+            findings.add(
+                f"services/{path.name}", f"cannot be read: {str(error).replace(chr(10), ' ')}", "Mend the file"
+            )
             return None
         mine = Findings()
         schema_findings(self.schema, document, f"services/{path.name}", mine)
         if not mine:
             for number, contract in enumerate(document["contracts"]):
                 if not versions.is_range(contract["versions"]):
-                    mine.add(f"services/{path.name}.contracts.{number}.versions", f"{contract['versions']} is no range", "Write it as >=1.2,<2")
+                    mine.add(
+                        f"services/{path.name}.contracts.{number}.versions",
+                        f"{contract['versions']} is no range",
+                        "Write it as >=1.2,<2",
+                    )
             if document["name"] != name:
-                mine.add(f"services/{path.name}.name", f"is {document['name']}", f"Make it {name}, as the file is called")
+                mine.add(
+                    f"services/{path.name}.name", f"is {document['name']}", f"Make it {name}, as the file is called"
+                )
         for finding in mine.items:
             findings.add(finding.variable, finding.problem, finding.remedy)
         return None if mine else document

@@ -74,17 +74,25 @@ def ports(topology: Topology, host: Host) -> list[Port]:
     if host == topology.database:
         clients = [client for client in topology.pooler_hosts if client != host]
         why = "postgres: poolers on " + ", ".join(client.name for client in clients)
-        found.append(Port(POSTGRES_PORT, "postgres", "groups.postgres", tuple(client.address for client in clients), why))
+        found.append(
+            Port(POSTGRES_PORT, "postgres", "groups.postgres", tuple(client.address for client in clients), why)
+        )
     if topology.pooled(host):
         found.append(Port(POOLER_PORT, "pooler", "groups", (), ""))
     for service in topology.on(host):
         for component in service.components:
             for name, slots in service.ports(component).items():
-                found += [_component_port(topology, host, service, component, name, slot, slots[slot]) for slot in SLOTS if slot in slots]
+                found += [
+                    _component_port(topology, host, service, component, name, slot, slots[slot])
+                    for slot in SLOTS
+                    if slot in slots
+                ]
     return found
 
 
-def _component_port(topology: Topology, host: Host, service: Service, component: str, name: str, slot: str, number: int) -> Port:
+def _component_port(
+    topology: Topology, host: Host, service: Service, component: str, name: str, slot: str, number: int
+) -> Port:
     readers = topology.monitors if name == "metrics" else topology.edges
     others = tuple(reader.address for reader in readers if reader != host)
     by = ", ".join(reader.name for reader in readers if reader != host)
@@ -110,9 +118,15 @@ def check(topology: Topology, findings: Findings) -> None:
                     f"Give one of them another port, by {port.variable} or {first.variable}",
                 )
     if any(service.contract.get("routes") for service in topology.services) and not topology.edges:
-        findings.add("groups.edge", "no host is in the group edge, but services have domains", "Put a host into the group edge")
+        findings.add(
+            "groups.edge", "no host is in the group edge, but services have domains", "Put a host into the group edge"
+        )
     if any(service.database for service in topology.services) and not topology.databases:
-        findings.add("groups.postgres", "no host is in the group postgres, but services need a database", "Put a host into the group postgres")
+        findings.add(
+            "groups.postgres",
+            "no host is in the group postgres, but services need a database",
+            "Put a host into the group postgres",
+        )
 
 
 def inbound(topology: Topology, host: Host) -> list[Data]:

@@ -11,7 +11,10 @@ from .findings import Findings
 from .model import Data, Service
 
 # Placeholders from documentation everywhere; a definition adds its own.
-PLACEHOLDERS = re.compile(r"change[-_ ]?me|your[-_ ]|example|placeholder|replace[-_ ]?(me|this)|xxxx|todo|default|insert[-_ ]|password|secret", re.IGNORECASE)
+PLACEHOLDERS = re.compile(
+    r"change[-_ ]?me|your[-_ ]|example|placeholder|replace[-_ ]?(me|this)|xxxx|todo|default|insert[-_ ]|password|secret",
+    re.IGNORECASE,
+)
 DEFAULT_MIN_LENGTH = 16
 DEFAULT_ENTROPY = 2.5  # bits per character: lets a hexadecimal string pass, not aaaa or abcabc
 
@@ -36,7 +39,7 @@ def problem(value: object, rule: Data) -> str | None:
         return "is a placeholder"
     if "length" in rule and size != rule["length"]:
         return f"is {size} bytes long and must be exactly {rule['length']}"
-    minimum = rule.get("min_length", rule.get("length", DEFAULT_MIN_LENGTH))
+    minimum: int = rule.get("min_length") or rule.get("length") or DEFAULT_MIN_LENGTH
     if size < minimum:
         return f"is {size} bytes long and must have at least {minimum}"
     if "alphabet" in rule and not re.fullmatch(f"[{rule['alphabet']}]+", value):
@@ -57,7 +60,9 @@ def check(service: Service, findings: Findings) -> None:
         remedy = f"Make one with: {rule.get('generate', 'openssl rand -base64 48')}, and keep it in an encrypted file (ansible-vault)"
         if name not in given:
             if rule.get("required", True):
-                findings.add(f"{service.variable}.secrets.{name}", f"is missing ({rule.get('description', 'a secret')})", remedy)
+                findings.add(
+                    f"{service.variable}.secrets.{name}", f"is missing ({rule.get('description', 'a secret')})", remedy
+                )
             continue
         wrong = problem(given[name], rule)
         if wrong:

@@ -24,20 +24,34 @@ def resolve(inventory: Inventory, definitions: Definitions, findings: Findings) 
     return services
 
 
-def _service(name: str, wanted: Data, inventory: Inventory, definitions: Definitions, findings: Findings) -> Service | None:
+def _service(
+    name: str, wanted: Data, inventory: Inventory, definitions: Definitions, findings: Findings
+) -> Service | None:
     definition = definitions.load(name, findings)
     group = str(wanted.get("hosts", name))
     hosts = tuple(inventory.members(group))
     if not hosts:
-        known = ", ".join(sorted(group for group, members in inventory.groups.items() if members and group not in ("all", "ungrouped")))
-        findings.add(f"fleet_services.{name}.hosts", f"the group {group} has no hosts", f"Put a host into it, or name one of: {known}")
+        known = ", ".join(
+            sorted(
+                group for group, members in inventory.groups.items() if members and group not in ("all", "ungrouped")
+            )
+        )
+        findings.add(
+            f"fleet_services.{name}.hosts",
+            f"the group {group} has no hosts",
+            f"Put a host into it, or name one of: {known}",
+        )
     if definition is None or "version" not in wanted:
         return None
     version = str(wanted["version"])
     applicable = contract(definition, version)
     if applicable is None:
         ranges = "; ".join(entry["versions"] for entry in definition["contracts"])
-        findings.add(f"fleet_services.{name}.version", f"no contract of {name} covers {version}", f"Choose a version in one of: {ranges}")
+        findings.add(
+            f"fleet_services.{name}.version",
+            f"no contract of {name} covers {version}",
+            f"Choose a version in one of: {ranges}",
+        )
         return None
     service = Service(name, version, wanted, applicable, hosts)
     secrets.check(service, findings)
@@ -50,7 +64,11 @@ def _check_domains(inventory: Inventory, services: list[Service], findings: Find
     """The form of every name, even of services that are wrong otherwise; and that one is there where it is needed."""
     for service in services:
         if service.contract.get("routes") and not service.wanted.get("domain"):
-            findings.add(f"{service.variable}.domain", "is missing", "Set the name under which users reach it, such as api.example.com")
+            findings.add(
+                f"{service.variable}.domain",
+                "is missing",
+                "Set the name under which users reach it, such as api.example.com",
+            )
     taken: dict[str, str] = {}
     for name, wanted in inventory.services.items():
         aliases = wanted.get("aliases")
@@ -59,9 +77,13 @@ def _check_domains(inventory: Inventory, services: list[Service], findings: Find
             if domain is None:
                 continue
             if not DOMAIN.match(str(domain)):
-                findings.add(variable, f"{domain!r} is no domain name", "Write it in lower case and without https:// or a path")
+                findings.add(
+                    variable, f"{domain!r} is no domain name", "Write it in lower case and without https:// or a path"
+                )
             elif domain in taken:
-                findings.add(variable, f"{domain} belongs to {taken[domain]} already", "Give each service a name of its own")
+                findings.add(
+                    variable, f"{domain} belongs to {taken[domain]} already", "Give each service a name of its own"
+                )
             taken.setdefault(str(domain), name)
 
 
@@ -92,13 +114,23 @@ def _check_releases(service: Service, findings: Findings) -> None:
     for component, declared in service.components.items():
         release = declared.get("release", {})
         if not (wanted.get("source") or release.get("address")):
-            findings.add(f"{service.variable}.release.source", f"{service.name} {service.version} has no public address", "Name a file on the controller or an https address")
+            findings.add(
+                f"{service.variable}.release.source",
+                f"{service.name} {service.version} has no public address",
+                "Name a file on the controller or an https address",
+            )
         if not (wanted.get("checksum") or release.get("checksums", {}).get(service.version)):
-            findings.add(f"{service.variable}.release.checksum", "is missing", "Set it to sha256:<64 hexadecimal digits>; publishers put it beside the file as .sha256")
+            findings.add(
+                f"{service.variable}.release.checksum",
+                "is missing",
+                "Set it to sha256:<64 hexadecimal digits>; publishers put it beside the file as .sha256",
+            )
         given = service.wanted.get("companions", {})
         for name, companion in companions(service, component).items():
             if name not in given:
-                switches = " or ".join(f"settings.{key}: \"{value}\"" for key, value in companion.get("unless", {}).items())
+                switches = " or ".join(
+                    f'settings.{key}: "{value}"' for key, value in companion.get("unless", {}).items()
+                )
                 findings.add(
                     f"{service.variable}.companions.{name}",
                     f"is missing ({companion.get('description', 'needed on PATH')})",
@@ -106,10 +138,18 @@ def _check_releases(service: Service, findings: Findings) -> None:
                 )
         for name in given:
             if name not in declared.get("companions", {}):
-                findings.add(f"{service.variable}.companions.{name}", f"is no companion of {service.name} {service.version}", "Take it out")
+                findings.add(
+                    f"{service.variable}.companions.{name}",
+                    f"is no companion of {service.name} {service.version}",
+                    "Take it out",
+                )
 
 
 def _check_ports_known(service: Service, findings: Findings) -> None:
     for component in service.wanted.get("ports", {}):
         if component not in service.components:
-            findings.add(f"{service.variable}.ports.{component}", "is no component", f"Known are: {', '.join(service.components)}")
+            findings.add(
+                f"{service.variable}.ports.{component}",
+                "is no component",
+                f"Known are: {', '.join(service.components)}",
+            )

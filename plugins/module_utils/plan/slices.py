@@ -44,7 +44,9 @@ def slice_of(topology: Topology, host: Host) -> Data:
         "postgres": _postgres(topology, host, distribution.postgres, databases) if present["postgres"] else None,
         "pooler": _pooler(topology, host, pooled) if pooled else None,
         "components": [component(topology, service, name, host) for service in services for name in service.components],
-        "edge": {"sites": [_site(topology, service, host) for service in topology.services if service.domains]} if is_edge else None,
+        "edge": {"sites": [_site(topology, service, host) for service in topology.services if service.domains]}
+        if is_edge
+        else None,
     }
 
 
@@ -108,8 +110,19 @@ def _postgres(topology: Topology, host: Host, version: int, services: list[Servi
         roles.append({"name": need["user"], "attributes": need["attributes"], "secret": _secret(service)})
         databases.append({"name": need["name"], "owner": need["user"], "extensions": need["extensions"]})
         addresses = ["127.0.0.1/32"] if host in service.hosts else []
-        addresses += [f"{client.address}/{128 if ':' in client.address else 32}" for client in service.hosts if client != host]
-        hba += [{"type": "hostssl", "database": need["name"], "user": need["user"], "address": address, "method": "scram-sha-256"} for address in addresses]
+        addresses += [
+            f"{client.address}/{128 if ':' in client.address else 32}" for client in service.hosts if client != host
+        ]
+        hba += [
+            {
+                "type": "hostssl",
+                "database": need["name"],
+                "user": need["user"],
+                "address": address,
+                "method": "scram-sha-256",
+            }
+            for address in addresses
+        ]
     return {
         "version": version,
         "port": POSTGRES_PORT,
@@ -142,7 +155,12 @@ def _pooler(topology: Topology, host: Host, services: list[Service]) -> Data:
                 "secret": _secret(service),
             }
         )
-    return {"listen": "127.0.0.1", "port": POOLER_PORT, "max_client_conn": 2 * sum(pool["size"] for pool in pools), "pools": pools}
+    return {
+        "listen": "127.0.0.1",
+        "port": POOLER_PORT,
+        "max_client_conn": 2 * sum(pool["size"] for pool in pools),
+        "pools": pools,
+    }
 
 
 def _site(topology: Topology, service: Service, edge: Host) -> Data:
@@ -169,7 +187,12 @@ def _site(topology: Topology, service: Service, edge: Host) -> Data:
                 "name": _upstream_name(service, name),
                 "keepalive": 32,
                 "servers": [
-                    {"address": topology.upstream(host, edge), "port": service.ports(name)["http"][service.slot], "host": host.name} for host in service.hosts
+                    {
+                        "address": topology.upstream(host, edge),
+                        "port": service.ports(name)["http"][service.slot],
+                        "host": host.name,
+                    }
+                    for host in service.hosts
                 ],
             }
             for name in service.components

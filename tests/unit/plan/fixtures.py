@@ -47,7 +47,12 @@ def one_host(**variables: Any) -> Inventory:
 
 def three_tiers(**variables: Any) -> Inventory:
     """2 edges, 3 application hosts, 3 database hosts, 1 monitor."""
-    groups = {"edge": ["edge1", "edge2"], "app": ["app1", "app2", "app3"], "postgres": ["db1", "db2", "db3"], "monitor": ["monitor1"]}
+    groups = {
+        "edge": ["edge1", "edge2"],
+        "app": ["app1", "app2", "app3"],
+        "postgres": ["db1", "db2", "db3"],
+        "monitor": ["monitor1"],
+    }
     names = [name for members in groups.values() for name in members]
     hosts = {name: Host(name, f"192.0.2.{number}") for number, name in enumerate(names, 11)}
     wanted = {"fleet_services": {"fluxbase": fluxbase()}, "fleet_postgres": {"max_connections": 200}, **variables}
@@ -56,4 +61,6 @@ def three_tiers(**variables: Any) -> Inventory:
 
 def plan(inventory: Inventory, *folders: Path, undefined: Sequence[Finding] = ()) -> Plan:
     schema = json.loads((SERVICES / "schema" / "inventory.schema.json").read_text())
-    return compute(inventory, Definitions([SERVICES, *folders], SERVICES / "schema" / "definition.schema.json"), schema, undefined)
+    return compute(
+        inventory, Definitions([SERVICES, *folders], SERVICES / "schema" / "definition.schema.json"), schema, undefined
+    )

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings import Finding
 
 from .fixtures import SECRETS, fluxbase, one_host, plan, three_tiers
 
 
 def findings(inventory: Any, *folders: Path) -> dict[str, str]:
-    return {finding.variable: f"{finding.problem} | {finding.remedy}" for finding in plan(inventory, *folders).findings.items}
+    return {
+        finding.variable: f"{finding.problem} | {finding.remedy}"
+        for finding in plan(inventory, *folders).findings.items
+    }
 
 
 def with_secret(**changes: Any) -> Any:
@@ -38,13 +40,29 @@ def test_an_unknown_key(variables: dict[str, Any], variable: str) -> None:
     assert "is no known key | Known are: " in findings(one_host(**variables))[variable]
 
 
-@pytest.mark.parametrize("domain", ["https://api.example.com", "API.example.com", "localhost", "a b.example.com", "-a.example.com", "api.example.com/x"])
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "https://api.example.com",
+        "API.example.com",
+        "localhost",
+        "a b.example.com",
+        "-a.example.com",
+        "api.example.com/x",
+    ],
+)
 def test_a_malformed_domain(domain: str) -> None:
-    assert "is no domain name" in findings(one_host(fleet_services={"fluxbase": fluxbase(domain=domain)}))["fleet_services.fluxbase.domain"]
+    assert (
+        "is no domain name"
+        in findings(one_host(fleet_services={"fluxbase": fluxbase(domain=domain)}))["fleet_services.fluxbase.domain"]
+    )
 
 
 def test_a_missing_domain() -> None:
-    assert "is missing" in findings(one_host(fleet_services={"fluxbase": fluxbase(domain=None)}))["fleet_services.fluxbase.domain"]
+    assert (
+        "is missing"
+        in findings(one_host(fleet_services={"fluxbase": fluxbase(domain=None)}))["fleet_services.fluxbase.domain"]
+    )
 
 
 def test_a_version_without_contract() -> None:
@@ -57,7 +75,11 @@ def test_a_version_without_contract() -> None:
     [
         ("FLUXBASE_AUTH_JWT_SECRET", None, "is missing"),
         ("FLUXBASE_AUTH_JWT_SECRET", "kT9x", "is 4 bytes long and must have at least 32"),
-        ("FLUXBASE_AUTH_JWT_SECRET", "0123456789abcdef" * 4, "4.0 bits of entropy per character and must have at least 4.5"),
+        (
+            "FLUXBASE_AUTH_JWT_SECRET",
+            "0123456789abcdef" * 4,
+            "4.0 bits of entropy per character and must have at least 4.5",
+        ),
         ("FLUXBASE_AUTH_JWT_SECRET", "your-secret-key-change-in-production", "placeholder"),
         ("FLUXBASE_ENCRYPTION_KEY", "your-32-character-encryption-key", "placeholder"),
         ("FLUXBASE_ENCRYPTION_KEY", "Zk3mT8qLw5RxB2nVcY7sJp4HfGdA9eUoX", "is 33 bytes long and must be exactly 32"),
@@ -74,12 +96,19 @@ def test_a_bad_secret(name: str, value: str | None, words: str) -> None:
 
 
 def test_an_unknown_secret() -> None:
-    assert "is no secret of" in findings(with_secret(FLUXBASE_NOSUCH="x" * 40))["fleet_services.fluxbase.secrets.FLUXBASE_NOSUCH"]
+    assert (
+        "is no secret of"
+        in findings(with_secret(FLUXBASE_NOSUCH="x" * 40))["fleet_services.fluxbase.secrets.FLUXBASE_NOSUCH"]
+    )
 
 
 def test_two_users_of_one_port() -> None:
     found = findings(one_host(fleet_services={"fluxbase": fluxbase(ports={"server": {"http": {"blue": 443}}})}))
-    text = found["fleet_services.fluxbase.ports.server.http.blue"] if "fleet_services.fluxbase.ports.server.http.blue" in found else str(found)
+    text = (
+        found["fleet_services.fluxbase.ports.server.http.blue"]
+        if "fleet_services.fluxbase.ports.server.http.blue" in found
+        else str(found)
+    )
     assert "port 443 of web1 has two users" in text
 
 
@@ -94,7 +123,10 @@ def test_an_empty_group(group: str) -> None:
 
 
 def test_an_empty_group_of_a_service() -> None:
-    assert "the group nobody has no hosts" in findings(one_host(fleet_services={"fluxbase": fluxbase(hosts="nobody")}))["fleet_services.fluxbase.hosts"]
+    assert (
+        "the group nobody has no hosts"
+        in findings(one_host(fleet_services={"fluxbase": fluxbase(hosts="nobody")}))["fleet_services.fluxbase.hosts"]
+    )
 
 
 def test_an_extension_without_package() -> None:
@@ -114,18 +146,24 @@ def test_a_missing_checksum_and_companion() -> None:
 
 
 def test_a_broken_definition_names_its_file(tmp_path: Path) -> None:
-    (tmp_path / "mine.yml").write_text("name: mine\ndescription: x\ncomponents: {}\ncontracts: [{versions: nonsense}]\n")
+    (tmp_path / "mine.yml").write_text(
+        "name: mine\ndescription: x\ncomponents: {}\ncontracts: [{versions: nonsense}]\n"
+    )
     found = findings(one_host(fleet_services={"mine": {"version": "1", "hosts": "app"}}), tmp_path)
     assert "nonsense is no range" in found["services/mine.yml.contracts.0.versions"]
 
 
 def test_all_at_once() -> None:
     bad = fluxbase(version="2031.1", domain="nope", colour="red", secrets={})
-    found = findings(one_host(os="debian-12", groups={"edge": []}, fleet_services={"fluxbase": bad, "nosuch": {"version": "1"}}))
+    found = findings(
+        one_host(os="debian-12", groups={"edge": []}, fleet_services={"fluxbase": bad, "nosuch": {"version": "1"}})
+    )
     assert {"fleet_services.fluxbase.version", "fleet_services.fluxbase.colour", "fleet_services.nosuch"} <= set(found)
 
 
 def test_an_undefined_variable_is_not_reported_twice() -> None:
-    undefined = Finding("fleet_services.fluxbase.release.checksum", "cannot be filled in: 'vault_checksum' is undefined", "Define it")
+    undefined = Finding(
+        "fleet_services.fluxbase.release.checksum", "cannot be filled in: 'vault_checksum' is undefined", "Define it"
+    )
     found = plan(one_host(fleet_services={"fluxbase": fluxbase(release=None)}), undefined=[undefined]).findings.items
     assert [finding.variable for finding in found] == ["fleet_services.fluxbase.release.checksum"]

@@ -31,14 +31,21 @@ def test_deno_loosens_one_option_and_only_with_jobs() -> None:
     without = plan(one_host()).hosts["web1"]["components"][0]
     assert without["companions"] == [] and without["hardening"] == {}
     deno = {"deno": {"version": "2.9.0", "checksum": "sha256:" + "cd" * 32}}
-    server = plan(one_host(fleet_services={"fluxbase": fluxbase(settings=None, companions=deno)})).hosts["web1"]["components"][0]
+    server = plan(one_host(fleet_services={"fluxbase": fluxbase(settings=None, companions=deno)})).hosts["web1"][
+        "components"
+    ][0]
     assert [companion["name"] for companion in server["companions"]] == ["deno"]
     assert list(server["hardening"]) == ["MemoryDenyWriteExecute"]
 
 
 def test_the_2025_contract_has_its_password_in_an_address() -> None:
-    secrets = {"FLUXBASE_JWT_SECRET": SECRETS["FLUXBASE_AUTH_JWT_SECRET"], "FLUXBASE_DATABASE_PASSWORD": SECRETS["FLUXBASE_DATABASE_PASSWORD"]}
-    old = fluxbase(version="0.9.4", secrets=secrets, release={"source": "/tmp/fluxbase", "checksum": "sha256:" + "ab" * 32})
+    secrets = {
+        "FLUXBASE_JWT_SECRET": SECRETS["FLUXBASE_AUTH_JWT_SECRET"],
+        "FLUXBASE_DATABASE_PASSWORD": SECRETS["FLUXBASE_DATABASE_PASSWORD"],
+    }
+    old = fluxbase(
+        version="0.9.4", secrets=secrets, release={"source": "/tmp/fluxbase", "checksum": "sha256:" + "ab" * 32}
+    )
     fleet = plan(one_host(os="debian-12", fleet_services={"fluxbase": old}))
     assert fleet.findings.items == []
     server = fleet.hosts["web1"]["components"][0]
