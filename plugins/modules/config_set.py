@@ -161,8 +161,9 @@ options:
         default: started
       settle:
         description:
-          - Seconds that a unit has to stay up after a start, where systemd knows only that its process exists.
-            A second crash in this time is a failure.
+          - Seconds that a unit has to stay up after a start, where systemd knows only that its process exists, and
+            after a reload, which is no more than a signal to most. Probes are asked after it.
+          - A second crash in this time is a failure.
         type: float
         default: 1.0
   probes:

@@ -275,7 +275,8 @@ class Transaction:
         entries = {entry.name: entry for entry in journal.units}
         for plan in work.plans:
             entries[plan.name].touched = True
-            self.units.apply(plan)
+            self.units.act(plan)
+        self.units.settle(work.plans)
 
     def _probe(self) -> None:
         for options in self.spec.probes:

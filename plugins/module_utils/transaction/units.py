@@ -153,14 +153,21 @@ class Units:
         self._do("stop", names)
         self._do("disable", names)
 
-    def apply(self, plan: UnitPlan) -> None:
+    def act(self, plan: UnitPlan) -> None:
         for step in plan.steps:
             if step in ("start", "restart"):
                 # A unit that failed often would be refused for that alone.
                 self.runner.run(["systemctl", "reset-failed", plan.name], timeout=self.timeout)
             self._do(step, [plan.name])
-            if step in ("start", "restart", "reload"):
-                self._settle(plan.name, plan.settle, crashes=None if step == "reload" else 0)
+
+    def settle(self, plans: Sequence[UnitPlan]) -> None:
+        """See whether all that was acted on is still there a moment later: one moment for all of them."""
+        begin = self.clock()
+        for plan in plans:
+            if "reload" in plan.steps:
+                self._settle(plan.name, plan.settle, begin, crashes=None)
+            elif {"start", "restart"} & set(plan.steps):
+                self._settle(plan.name, plan.settle, begin)
 
     def back(self, entry: UnitEntry) -> list[str]:
         """Bring a unit's former state back, over the former configuration. Returns what did not work."""
@@ -182,7 +189,7 @@ class Units:
                     self.runner.run(["systemctl", "reset-failed", entry.name], timeout=self.timeout)
                 self._do(step, [entry.name])
                 if step in ("start", "restart"):
-                    self._settle(entry.name, 1.0)
+                    self._settle(entry.name, 1.0, self.clock())
             except TransactionError as error:
                 failures.append(str(error))
         return failures
@@ -207,13 +214,15 @@ class Units:
         )
         return f"journal of {name}:\n{result.stdout.strip() or '(empty)'}"
 
-    def _settle(self, name: str, settle: float, *, crashes: int | None = 0) -> None:
+    def _settle(self, name: str, settle: float, begin: float, *, crashes: int | None = 0) -> None:
         """systemd calls a simple unit started as soon as its process exists: see whether it is there a moment later.
 
-        One crash at start is systemd's to retry, a second one ends the wait. `crashes` is None where it ran before.
+        One crash at start is systemd's to retry, a second one ends the wait. `crashes` is None after a
+        reload, which for most is a signal that is answered later: a probe would ask what still runs as before.
         """
-        deadline = self.clock() + self.timeout
-        calm_until = self.clock() + settle
+        deadline = begin + self.timeout
+        calm_until = begin + settle
+        telling = _TELLING if crashes is not None else ("notify-reload",)
         base = seen = crashes
         while True:
             state = self.states([name])[name]
@@ -224,10 +233,11 @@ class Units:
             base = count if base is None else base
             if count - base > 1:
                 raise self._down(name, f"ends again and again ({state.facts.get('Result', '')})")
-            if count != seen:
-                seen, calm_until = count, self.clock() + settle
+            if seen is not None and count != seen:
+                calm_until = self.clock() + settle
+            seen = count
             if active in ("active", "inactive"):
-                told = count == base and state.facts.get("Type", "") in ("", *_TELLING)
+                told = count == base and state.facts.get("Type", "") in telling
                 if told or self.clock() >= calm_until:
                     return
             if self.clock() >= deadline:

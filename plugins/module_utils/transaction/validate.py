@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -46,11 +45,11 @@ class NamespaceSandbox:
     def validate(
         self, difference: Difference, commands: Sequence[Sequence[str]], timeout: float
     ) -> list[CommandResult]:
-        scratch = tempfile.mkdtemp(prefix="selfhost-validate-", dir="/run")
+        scratch = _mount_point()
         try:
-            answer = self._in_child(scratch, difference, commands, timeout)
+            answer = self._in_child(str(scratch), difference, commands, timeout)
         finally:
-            Path(scratch).rmdir()
+            scratch.rmdir()
         if isinstance(answer, str):
             raise TransactionError(
                 f"The candidate could not be set up for its validators: {answer}; nothing was changed. "
@@ -125,6 +124,16 @@ class NamespaceSandbox:
             if not result.ok:
                 break
         return results
+
+
+def _mount_point() -> Path:
+    """An empty folder to mount on, named after this process; those of runs that were killed go."""
+    for left in Path("/run").glob("selfhost-validate-*"):
+        if not Path("/proc", left.name.rpartition("-")[2]).exists():
+            left.rmdir()
+    folder = Path(f"/run/selfhost-validate-{os.getpid()}")
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 def shadowed(difference: Difference) -> list[str]:
