@@ -67,7 +67,7 @@ ROLE_PACKAGES: dict[str, tuple[str, ...]] = {
     "firewall": ("nftables",),
     "certificate": ("openssl",),
     "postgres": ("postgresql-{postgres}", "python3-psycopg"),
-    "pooler": ("pgbouncer",),
+    "pooler": ("pgbouncer", "iproute2"),
     "service": (),
     "edge": ("nginx", "openssl"),
 }

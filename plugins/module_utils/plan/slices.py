@@ -24,7 +24,7 @@ def slice_of(topology: Topology, host: Host) -> Data:
     present = {
         "baseline": True,
         "firewall": True,
-        "certificate": is_edge or host == topology.database,
+        "certificate": is_edge or host == topology.database or bool(pooled),
         "postgres": host == topology.database,
         "pooler": bool(pooled),
         "service": bool(services),
@@ -75,13 +75,27 @@ def _certificates(topology: Topology, host: Host) -> list[Data]:
         found.append(
             {
                 "name": "postgres",
-                "domains": ["localhost", host.name],
+                "domains": sorted({"localhost", host.name, *([] if _is_address(host.address) else [host.address])}),
                 "addresses": sorted({"127.0.0.1", *([host.address] if _is_address(host.address) else [])}),
                 "mode": "local_ca",
                 "directory": f"{TLS}/postgres",
                 "owner": "postgres",
                 "group": "postgres",
                 "reload": ["postgresql.service"],
+            }
+        )
+    elif topology.pooled(host):
+        # Its authority's certificate is what the pooler checks PostgreSQL by.
+        found.append(
+            {
+                "name": "pooler",
+                "domains": [host.name],
+                "addresses": [],
+                "mode": "local_ca",
+                "directory": f"{TLS}/pooler",
+                "owner": "postgres",
+                "group": "postgres",
+                "reload": ["pgbouncer.service"],
             }
         )
     return found
@@ -150,6 +164,7 @@ def _pooler(topology: Topology, host: Host, services: list[Service]) -> Data:
                 "host": "127.0.0.1" if database in (None, host) else database.address if database else "",
                 "port": POSTGRES_PORT,
                 "tls": True,
+                "ca": f"{TLS}/{'postgres' if database == host else 'pooler'}/ca.pem",
                 "mode": need["pooling"],
                 "size": sizes[service.name, host.name],
                 "secret": _secret(service),

@@ -64,7 +64,7 @@ def test_the_production_fleet() -> None:
     fleet = plan(three_tiers())
     assert fleet.findings.items == []
     assert fleet.hosts["edge1"]["roles"] == ["baseline", "firewall", "certificate", "edge"]
-    assert fleet.hosts["app1"]["roles"] == ["baseline", "firewall", "pooler", "service"]
+    assert fleet.hosts["app1"]["roles"] == ["baseline", "firewall", "certificate", "pooler", "service"]
     assert fleet.hosts["db1"]["roles"] == ["baseline", "firewall", "certificate", "postgres"]
     assert fleet.hosts["db2"]["roles"] == ["baseline", "firewall"]
     servers = fleet.hosts["edge1"]["edge"]["sites"][0]["upstreams"][0]["servers"]
@@ -76,5 +76,9 @@ def test_the_production_fleet() -> None:
     database = {rule["port"]: rule for rule in fleet.hosts["db1"]["firewall"]["inbound"]}
     assert database[5432]["sources"] == ["192.0.2.13", "192.0.2.14", "192.0.2.15"]
     assert fleet.hosts["app2"]["components"][0]["listen"] == "192.0.2.14"
+    assert (
+        fleet.hosts["app1"]["pooler"]["pools"][0]["ca"]
+        == fleet.hosts["app1"]["certificates"][0]["directory"] + "/ca.pem"
+    )
     assert fleet.budget["used"] == 120 and fleet.budget["free"] == 200 - 13 - 120
     assert "db2, db3" in fleet.notes[0]
