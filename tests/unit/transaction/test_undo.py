@@ -277,3 +277,28 @@ def test_copies_are_kept_where_links_cannot_be(running: FakeHost, monkeypatch: p
     with pytest.raises(TransactionError):
         running.apply(**AFTER)
     assert running.tree("/") == before
+
+
+def test_killed_while_it_repairs_the_next_one_repairs(running: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = running.tree()
+    running.refuse = refuse("apply now")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Transaction, "_undo", lambda *_arguments: None)
+        with pytest.raises(TransactionError):
+            running.apply(**AFTER)
+    running.refuse = lambda _argv: None
+    replace, left = os.replace, [2]
+
+    def dies(*arguments: Any, **options: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        replace(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dies)
+        with pytest.raises(Killed):
+            running.apply(name="bystander")
+    assert running.tree() != before
+    assert running.apply(name="bystander").recovered == ["set"]
+    assert running.tree() == before and running.leftovers == []
