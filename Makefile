@@ -55,7 +55,7 @@ integration: $(VENV)/ready link $(STANDIN)
 	$(BIN)/pytest -q tests/integration
 
 molecule: $(VENV)/ready link $(STANDIN)
-	$(BIN)/molecule test --all
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all
 
 test: $(VENV)/ready link $(STANDIN) ## everything: linters, unit, integration on real hosts, molecule
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/run_all.py
