@@ -502,7 +502,7 @@ def test_a_service_taken_out_of_the_inventory_is_gone(site: Site) -> None:
     site.run(changes={"fleet_services": {"fluxbase": fluxbase, "second": second}})
     traces = (
         "systemctl is-active 'second-*' | grep -w active; ls -d /etc/systemd/system/*second* /etc/second/*; "
-        "grep -rl second /etc/nginx /etc/pgbouncer"
+        "grep -rlE 'second[.]test|second_server|^second =|\"second\"' /etc/nginx /etc/pgbouncer"
     )
     assert site.status("/health", name="second.test") == 200
     assert site.host.root(f"set +e; {traces}", check=False).stdout
