@@ -26,7 +26,7 @@ def steps() -> Iterator[tuple[str, list[str]]]:
     yield "mypy", [f"{BIN}/mypy"]
     yield "ansible-lint", [f"{BIN}/ansible-lint", "--strict", "-q"]
     yield "pytest unit", [f"{BIN}/pytest", "-q", "-n", "2", "tests/unit", "roles/edge/tests"]
-    yield "pytest integration", [f"{BIN}/pytest", "-q", "tests/integration"]
+    yield "pytest integration", [f"{BIN}/pytest", "-q", "-n", "2", "--dist", "loadfile", "tests/integration"]
     for scenario in sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")):
         yield f"molecule {scenario}", [f"{BIN}/molecule", "test", "--scenario-name", scenario]
 

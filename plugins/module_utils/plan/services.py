@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 from . import secrets
@@ -57,6 +58,8 @@ def _service(
     secrets.check(service, findings)
     _check_releases(service, findings)
     _check_ports_known(service, findings)
+    _check_egress(service, findings)
+    _check_database_secret(service, findings)
     return service
 
 
@@ -153,3 +156,27 @@ def _check_ports_known(service: Service, findings: Findings) -> None:
                 "is no component",
                 f"Known are: {', '.join(service.components)}",
             )
+
+
+def _check_egress(service: Service, findings: Findings) -> None:
+    for number, address in enumerate(service.wanted.get("egress", [])):
+        if address == "any":
+            continue
+        try:
+            ipaddress.ip_network(str(address), strict=True)
+        except ValueError as error:
+            findings.add(
+                f"{service.variable}.egress.{number}",
+                f"{error}",
+                "Write an address, a network such as 203.0.113.0/24, or any",
+            )
+
+
+def _check_database_secret(service: Service, findings: Findings) -> None:
+    """Roles, databases and pools are made with this secret: without it a run would fail in the middle."""
+    if service.database and service.database["password"] not in (service.contract.get("secrets") or {}):
+        findings.add(
+            f"services/{service.name}.yml.secrets.{service.database['password']}",
+            "is missing: the password of its database role",
+            "Add it to the definition's secrets, or name another one as database.password",
+        )

@@ -167,3 +167,17 @@ def test_an_undefined_variable_is_not_reported_twice() -> None:
     )
     found = plan(one_host(fleet_services={"fluxbase": fluxbase(release=None)}), undefined=[undefined]).findings.items
     assert [finding.variable for finding in found] == ["fleet_services.fluxbase.release.checksum"]
+
+
+def test_an_egress_that_is_no_address() -> None:
+    found = findings(
+        one_host(fleet_services={"fluxbase": fluxbase(egress=["any", "203.0.113.0/24", "nonsense", "203.0.113.1/24"])})
+    )
+    assert set(found) == {"fleet_services.fluxbase.egress.2", "fleet_services.fluxbase.egress.3"}
+
+
+def test_a_definition_whose_database_has_no_password(tmp_path: Path) -> None:
+    text = "name: mine\ndescription: x\ncomponents: {}\ndatabase: {connections: 1}\ncontracts: [{versions: '>=1'}]\n"
+    (tmp_path / "mine.yml").write_text(text)
+    found = findings(one_host(fleet_services={"mine": {"version": "1", "hosts": "app"}}), tmp_path)
+    assert "password of its database role" in found["services/mine.yml.secrets.MINE_DATABASE_PASSWORD"]
