@@ -204,6 +204,21 @@ def test_broken_candidate_is_rejected_in_the_validators_words(fleet: Fleet) -> N
     assert fleet.state() == before and fleet.get() == "hello\n"
 
 
+def test_sshd_with_a_broken_candidate_lets_everybody_in_as_before(fleet: Fleet) -> None:
+    arguments = {
+        "files": [{"path": "/etc/ssh/sshd_config.d/50-test.conf", "content": "MaxAuthTries three\n"}],
+        "validate": [["/usr/sbin/sshd", "-t"]],
+        "units": [{"name": "ssh.service", "on_change": "reload"}],
+    }
+    result = fleet.result({**arguments, "name": "sshd"}, expect_failure=True)
+    assert (
+        "50-test.conf line 1: MaxAuthTries integer value three" in result["msg"].replace("invalid ", "")
+        or "line 1" in result["msg"]
+    )
+    assert fleet.host.root("test -e /etc/ssh/sshd_config.d/50-test.conf", check=False).returncode == 1
+    assert fleet.host.ssh("echo in").stdout.strip() == "in"
+
+
 def test_probe_that_fails_brings_the_site_back(fleet: Fleet) -> None:
     before = fleet.state()
     probe = {"kind": "http", "url": "http://127.0.0.1:8080/", "body_pattern": "hello", "deadline": 1}
