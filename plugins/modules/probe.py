@@ -13,8 +13,9 @@ version_added: 0.1.0
 description:
   - Asks over HTTP, TCP or WebSocket, from the host that it runs on, until the answer is right or the time is over.
   - Fails with what was asked, how many tries were made over how long, and the last answer.
-  - With O(unit) a right answer counts only while that unit is active, so that a former process which still holds the
-    port is not taken for the new one; a series of crashes ends the probe at once with the unit's journal.
+  - With O(unit) a right answer counts only while that unit is active and, where the port is this host's, while no other
+    unit holds it, so that a former process is not taken for the new one; a series of crashes ends the probe at once with
+    the unit's journal.
   - Proxies named in the environment are not used.
 options:
   kind:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..commands import Runner, SystemRunner
 from .attempt import Answer, attempt, tls_context
+from .holder import foreign_holder
 from .spec import ProbeSpec, ProbeSpecError
 from .system import Clock, SystemClock, UnitState, journal, unit_state
 
@@ -71,6 +72,13 @@ class _Watch:
             else None
         )
 
+    def doubt(self, spec: ProbeSpec) -> str | None:
+        """Why a right answer is not the unit's; None where it is."""
+        if self.state and not self.state.running:
+            return f"the unit {self.unit} is {self.state.describe()}"
+        holder = foreign_holder(self.unit, spec.address(), self.runner)
+        return f"it came from {holder}, which holds the port, and not from {self.unit}" if holder else None
+
 
 def probe(spec: ProbeSpec, runner: Runner | None = None, clock: Clock | None = None) -> ProbeResult:
     runner, clock = runner or SystemRunner(), clock or SystemClock()
@@ -85,10 +93,11 @@ def probe(spec: ProbeSpec, runner: Runner | None = None, clock: Clock | None = N
         tries += 1
         answer = attempt(spec, context)
         hopeless = watch.hopeless() if watch and (not answer.ok or in_a_row + 1 >= spec.successes) else None
-        if answer.ok and watch and watch.state and not watch.state.running and in_a_row + 1 >= spec.successes:
-            # Another process holds the port, or the unit has not said yet that it is ready.
-            words = f"{answer.words}, but the unit {spec.unit} is {watch.state.describe()}"
-            answer = Answer(ok=False, words=words, status=answer.status)
+        if answer.ok and watch and in_a_row + 1 >= spec.successes:
+            # Another process may hold the port, or the unit not have said yet that it is ready.
+            doubt = watch.doubt(spec)
+            if doubt:
+                answer = Answer(ok=False, words=f"{answer.words}, but {doubt}", status=answer.status)
         in_a_row = in_a_row + 1 if answer.ok else 0
         elapsed = clock.monotonic() - begin
         if answer.ok and in_a_row >= spec.successes:

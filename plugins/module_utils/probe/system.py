@@ -12,7 +12,7 @@ from typing import Protocol
 from ..commands import Runner
 
 JOURNAL_LINES = 15
-PROPERTIES = "LoadState,ActiveState,SubState,Result,NRestarts,InvocationID,ExecMainCode,ExecMainStatus,Job"
+PROPERTIES = "LoadState,ActiveState,SubState,Result,NRestarts,InactiveExitTimestamp,ExecMainCode,ExecMainStatus,Job"
 
 
 class Clock(Protocol):
@@ -36,7 +36,7 @@ class UnitState:
     sub: str
     result: str
     restarts: int
-    invocation: str
+    started: str  # seconds since the epoch, as journalctl wants them (@1700000000); empty where it never was
     exit_code: str
     exit_status: str
     job: bool
@@ -57,17 +57,18 @@ class UnitState:
 
 def unit_state(unit: str, runner: Runner) -> UnitState | None:
     """None where systemd does not answer: that must not end a probe which the service itself could pass."""
-    outcome = runner.run(["systemctl", "show", f"--property={PROPERTIES}", "--", unit], timeout=10)
+    outcome = runner.run(["systemctl", "show", "--timestamp=unix", f"--property={PROPERTIES}", "--", unit], timeout=10)
     values = dict(line.partition("=")[::2] for line in outcome.stdout.splitlines() if "=" in line)
     if outcome.rc != 0 or "ActiveState" not in values:
         return None
+    started = values.get("InactiveExitTimestamp", "")
     return UnitState(
         load=values.get("LoadState", ""),
         active=values["ActiveState"],
         sub=values.get("SubState", ""),
         result=values.get("Result", ""),
         restarts=int(values.get("NRestarts") or 0),
-        invocation=values.get("InvocationID", ""),
+        started=started if started.startswith("@") else "",
         exit_code=values.get("ExecMainCode", ""),
         exit_status=values.get("ExecMainStatus", ""),
         job=bool(values.get("Job", "").strip("0")),
@@ -75,15 +76,14 @@ def unit_state(unit: str, runner: Runner) -> UnitState | None:
 
 
 def journal(unit: str, state: UnitState | None, runner: Runner) -> list[str]:
-    """The last lines of this invocation; of the unit altogether where this one has written nothing yet."""
-    # --invocation is only in systemd 257 and later, so the fields are matched.
-    wanted: list[list[str]] = [["--unit", unit]]
-    if state is not None and state.invocation:
-        own, systemd = f"_SYSTEMD_INVOCATION_ID={state.invocation}", f"INVOCATION_ID={state.invocation}"
-        wanted.insert(0, [own, "+", systemd])
-    for match in wanted:
-        command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={JOURNAL_LINES}", *match]
-        outcome = runner.run(command, timeout=10)
+    """The last lines since the unit was started; of the unit altogether where it has written nothing since."""
+    # A process that ends at once may be gone before journald has looked at it. Its lines are still kept under its
+    # unit, but under no invocation, so the time is matched and not the invocation.
+    runner.run(["journalctl", "--sync"], timeout=10)
+    since = [[f"--since={state.started}"]] if state is not None and state.started else []
+    for match in [*since, []]:
+        command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={JOURNAL_LINES}"]
+        outcome = runner.run([*command, "--unit", unit, *match], timeout=10)
         lines = [line.rstrip() for line in outcome.stdout.splitlines() if line.strip()]
         if outcome.rc == 0 and lines:
             return lines[-JOURNAL_LINES:]

@@ -209,6 +209,7 @@ class Units:
 
     def journal(self, name: str, lines: int = 12) -> str:
         """The last the unit said."""
+        self.runner.run(["journalctl", "--sync"], timeout=self.timeout)
         result = self.runner.run(
             ["journalctl", "--unit", name, "--lines", str(lines), "--no-pager", "--output", "cat"], timeout=self.timeout
         )

@@ -26,19 +26,23 @@ class Clock:
 class Systemd:
     """A unit whose states come one after the other, the last one again and again; and its journal."""
 
-    def __init__(self, *states: Mapping[str, Any], journal: str = "panic: no database\n") -> None:
-        self.states, self.journal = list(states), journal
+    def __init__(self, *states: Mapping[str, Any], journal: str = "panic: no database\n", sockets: str = "") -> None:
+        self.states, self.journal, self.sockets = list(states), journal, sockets
         self.asked: list[tuple[str, ...]] = []
 
     def run(self, argv: Sequence[str], *, timeout: float | None = None, **_: Any) -> CommandResult:
         assert timeout
         self.asked.append(tuple(argv))
         if argv[0] == "journalctl":
-            own = any("INVOCATION_ID" in item for item in argv)
+            own = "--since=@1700000000" in argv
             return CommandResult(tuple(argv), 0, self.journal if own else "an older line\n")
+        if argv[0] == "ss":
+            return CommandResult(tuple(argv), 0, self.sockets)
+        if "--property=ControlGroup" in argv:
+            return CommandResult(tuple(argv), 0, "/system.slice/app@blue.service\n")
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         values = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "NRestarts": 0, "Job": ""}
-        values.update({"InvocationID": "abc", "Result": "success", **state})
+        values.update({"InactiveExitTimestamp": "@1700000000", "Result": "success", **state})
         return CommandResult(tuple(argv), 0, "".join(f"{name}={value}\n" for name, value in values.items()))
 
     def which(self, executable: str) -> str | None:
@@ -186,13 +190,22 @@ def test_without_systemd_the_service_itself_decides(monkeypatch: pytest.MonkeyPa
     assert "nothing was written to it" in result.message
 
 
-def test_the_journal_is_of_this_invocation_and_else_of_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_journal_is_since_the_last_start_and_else_of_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = {"ActiveState": "failed", "SubState": "failed"}
     systemd = Systemd(failed, journal="".join(f"line {number}\n" for number in range(30)))
     result, _ = wait(monkeypatch, "-", systemd)
     assert result.journal == tuple(f"line {number}" for number in range(15, 30))
     result, _ = wait(monkeypatch, "-", Systemd(failed, journal=""))
     assert result.journal == ("an older line",)
+
+
+def test_an_answer_from_another_unit_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "LISTEN 0 5 127.0.0.1:8080 0.0.0.0:* ino:7 sk:2 cgroup:/system.slice/old.service <-> cgroup:/"
+    result, _ = wait(monkeypatch, "+", Systemd({}, sockets=line), deadline=5)
+    assert not result.ok
+    assert "status 200, but it came from /system.slice/old.service, which holds the port" in result.message
+    result, _ = wait(monkeypatch, "+", Systemd({}, sockets=line.replace("old", "app@blue")), deadline=5)
+    assert result.ok
 
 
 def test_with_a_real_clock_and_a_real_server() -> None:
