@@ -35,3 +35,10 @@ def test_the_tasks_are_few_named_and_never_hide_a_failure(role: Path) -> None:
     assert len(tasks) <= 8
     for task in tasks:
         assert task.get("name") and not {"ignore_errors", "failed_when"} & set(task)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_units_are_verified_so_that_an_ignored_line_is_an_error(role: Path) -> None:
+    lines = [line for path in role.glob("*/*.yml") for line in path.read_text().splitlines()]
+    lenient = [line for line in lines if "systemd-analyze" in line and "--recursive-errors=no" not in line]
+    assert lenient == []
