@@ -10,6 +10,8 @@ STANDIN := .cache/standin/fluxbase-$(FLUXBASE_VERSION)
 DEMO_PORT ?= 8443
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export FLUXBASE FLUXBASE_VERSION
+# Said aloud, or molecule advises on every run to move the scenarios elsewhere.
+export MOLECULE_GLOB := molecule/*/molecule.yml
 
 .PHONY: help demo demo-down test lint unit integration molecule link
 help: ## list the targets
@@ -24,7 +26,7 @@ link: # a checkout runs as an installed collection does
 	@mkdir -p $(dir $(CHECKOUT))
 	@ln -sfn $(CURDIR) $(CHECKOUT)
 
-$(STANDIN): $(wildcard tests/testbed/standin/*) tests/testbed/build_standin.py
+$(STANDIN): $(shell find tests/testbed/standin -type f -not -path '*/__pycache__/*') tests/testbed/build_standin.py
 	@mkdir -p $(dir $@)
 	$(PYTHON) tests/testbed/build_standin.py --version $(FLUXBASE_VERSION) --output $@
 
@@ -57,5 +59,5 @@ integration: $(VENV)/ready link $(STANDIN)
 molecule: $(VENV)/ready link $(STANDIN)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all
 
-test: $(VENV)/ready link $(STANDIN) ## everything: linters, unit, integration on real hosts, molecule
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/run_all.py
+test: $(VENV)/ready link $(STANDIN) ## everything: linters, unit and integration tests, molecule; SCENARIO=lint (or unit, site, debian13, ...) for one part alone
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.run_all $(SCENARIO)
