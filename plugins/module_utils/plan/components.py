@@ -7,7 +7,7 @@ import re
 
 from .definitions import merge
 from .model import SLOTS, Data, Host, Service
-from .network import POOLER_PORT, Topology
+from .network import LOOPBACK, POOLER_PORT, Topology, in_url
 from .services import companions, settings
 
 PLACEHOLDER = re.compile(r"\{([a-z_]+(?:\.[A-Za-z0-9_]+)?)\}")
@@ -24,13 +24,13 @@ def _values(topology: Topology, service: Service, component: str, host: Host, sl
         "version": service.version,
         "architecture": host.architecture,
         "host": host.name,
-        "listen": topology.listen(host),
+        "listen": in_url(topology.listen(host)),
         "slot": slot,
     }
     values |= {f"port.{name}": slots[slot] for name, slots in service.ports(component).items() if slot in slots}
     if service.database:
         values |= {f"database.{key}": service.database[key] for key in ("name", "user", "connections")}
-        values |= {"database.host": "127.0.0.1", "database.port": POOLER_PORT}
+        values |= {"database.host": LOOPBACK, "database.port": POOLER_PORT}
     return values
 
 
@@ -76,7 +76,7 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "stop_timeout": declared.get("stop_timeout", 90),
         "memory_max": service.wanted.get("memory_max", declared.get("memory_max")),
         "hardening": hardening,
-        "network": _network(topology, service, host),
+        "network": _network(topology, service, name, host),
         "after": (["pgbouncer.service"] if service.database else [])
         + (["postgresql.service"] if host == topology.database else []),
         "probe": _probe(topology, host, declared.get("probe", {}), values),
@@ -137,10 +137,16 @@ def _fill_all(node: object, values: Data) -> object:
     return fill(node, values) if isinstance(node, str) else node
 
 
-def _network(topology: Topology, service: Service, host: Host) -> list[str]:
-    """Addresses that the component may exchange packets with: itself, the edges, and what the inventory allows."""
-    edges = [edge.address for edge in topology.edges if topology.listen(host) != "127.0.0.1"]
-    return ["localhost", *edges, *[str(address) for address in service.wanted.get("egress", [])]]
+def _network(topology: Topology, service: Service, name: str, host: Host) -> list[str]:
+    """Addresses that the component may exchange packets with: itself, who asks it, and what the inventory allows."""
+    found = ["localhost"]
+    if topology.listen(host) != LOOPBACK:
+        # Its own too: for systemd a packet from the host to its own address is not localhost's.
+        found += [host.address, *(edge.address for edge in topology.edges)]
+    if "metrics" in service.ports(name):
+        found += [monitor.address for monitor in topology.monitors if monitor != host]
+    found += [str(address) for address in service.wanted.get("egress", [])]
+    return list(dict.fromkeys(found))
 
 
 def _probe(topology: Topology, host: Host, declared: Data, values: Data) -> Data:
@@ -149,7 +155,7 @@ def _probe(topology: Topology, host: Host, declared: Data, values: Data) -> Data
     port = values.get(f"port.{declared.get('port', 'http')}", 0)
     return {
         "kind": kind,
-        "url": f"{scheme}://{topology.listen(host)}:{port}{declared.get('path', '/') if kind != 'tcp' else ''}",
+        "url": f"{scheme}://{in_url(topology.listen(host))}:{port}{declared.get('path', '/') if kind != 'tcp' else ''}",
         "status": declared.get("status", [200]),
         "start_timeout": declared.get("start_timeout", 60),
     }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 
 from .findings import Findings
@@ -11,6 +12,7 @@ from .model import SLOTS, Data, Host, Inventory, Service
 POSTGRES_PORT = 5432
 POOLER_PORT = 6432
 ANY = "any"
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,20 @@ class Port:
     variable: str
     sources: tuple[str, ...] = ()
     why: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A host that connects to another one, and for what."""
+
+    client: Host
+    server: Host
+    purpose: str
+
+
+def in_url(address: str) -> str:
+    """An address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address
 
 
 @dataclass
@@ -57,11 +73,23 @@ class Topology:
 
     def listen(self, host: Host) -> str:
         """Where components of a host listen: loopback where nobody else has to reach them."""
-        return "127.0.0.1" if all(edge == host for edge in self.edges) else host.address
+        return LOOPBACK if all(edge == host for edge in self.edges) else host.address
 
     def upstream(self, host: Host, edge: Host) -> str:
         """Where an edge reaches the components of a host."""
-        return "127.0.0.1" if self.listen(host) == "127.0.0.1" and edge == host else host.address
+        return LOOPBACK if self.listen(host) == LOOPBACK and edge == host else host.address
+
+    def links(self) -> list[Link]:
+        """Who connects to whom, from host to host."""
+        found = [Link(client, self.database, "PostgreSQL") for client in self.pooler_hosts if self.database]
+        for service in self.services:
+            ports = {port for component in service.components for port in service.ports(component)}
+            for host in service.hosts:
+                found += [Link(edge, host, service.name) for edge in self.edges if "http" in ports]
+                found += [
+                    Link(monitor, host, f"metrics of {service.name}") for monitor in self.monitors if "metrics" in ports
+                ]
+        return [link for link in found if link.client != link.server]
 
 
 def ports(topology: Topology, host: Host) -> list[Port]:
@@ -106,7 +134,8 @@ def _component_port(
 
 
 def check(topology: Topology, findings: Findings) -> None:
-    """No two users of one port on one host, and an address where hosts must reach each other."""
+    """No two users of one port on one host, and hosts can reach each other where they must."""
+    _check_addresses(topology, findings)
     for host in topology.inventory.hosts.values():
         users: dict[int, Port] = {}
         for port in ports(topology, host):
@@ -126,6 +155,44 @@ def check(topology: Topology, findings: Findings) -> None:
             "groups.postgres",
             "no host is in the group postgres, but services need a database",
             "Put a host into the group postgres",
+        )
+
+
+def _check_addresses(topology: Topology, findings: Findings) -> None:
+    """Firewall, pg_hba.conf and units let hosts in by address: it has to be one, and each host's own."""
+    parsed: dict[str, ipaddress.IPv4Address | ipaddress.IPv6Address] = {}
+    owners: dict[str, Host] = {}
+    links = topology.links()
+    for host, other, purpose in [
+        *((link.client, link.server, link.purpose) for link in links),
+        *((link.server, link.client, link.purpose) for link in links),
+    ]:
+        variable = f"hosts.{host.name}.fleet_address"
+        remedy = f"Set fleet_address of {host.name} to the IP address at which the other hosts of the fleet see it"
+        reason = f"{host.name} and {other.name} have to reach each other ({purpose})"
+        try:
+            address = ipaddress.ip_address(host.address)
+        except ValueError:
+            findings.add(variable, f"{host.address} is a name and no IP address, and {reason}", remedy)
+            continue
+        if address.is_loopback or address.is_unspecified:
+            findings.add(variable, f"{host.address} is no address to reach a host at, and {reason}", remedy)
+            continue
+        parsed[host.name] = address
+        owner = owners.setdefault(host.address, host)
+        if owner != host:
+            findings.add(variable, f"{host.address} is the address of {owner.name} already, and {reason}", remedy)
+    mixed: dict[str, Link] = {}
+    for link in links:
+        kinds = {parsed[end.name].version for end in (link.client, link.server) if end.name in parsed}
+        if len(kinds) > 1:
+            mixed.setdefault(link.client.name, link)
+    for name, link in mixed.items():
+        findings.add(
+            f"hosts.{name}.fleet_address",
+            f"{link.client.address} is of another kind of IP than {link.server.address} of {link.server.name}, which "
+            f"{name} has to reach ({link.purpose})",
+            "Give both an address of the same kind",
         )
 
 

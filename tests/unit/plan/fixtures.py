@@ -54,7 +54,9 @@ def three_tiers(**variables: Any) -> Inventory:
         "monitor": ["monitor1"],
     }
     names = [name for members in groups.values() for name in members]
-    hosts = {name: Host(name, f"192.0.2.{number}") for number, name in enumerate(names, 11)}
+    own = variables.pop("own_addresses", {})
+    pattern = variables.pop("addresses", "192.0.2.{}")
+    hosts = {name: Host(name, own.get(name, pattern.format(number))) for number, name in enumerate(names, 11)}
     wanted = {"fleet_services": {"fluxbase": fluxbase()}, "fleet_postgres": {"max_connections": 200}, **variables}
     return Inventory(hosts, {"all": names, **groups}, wanted)
 

@@ -181,3 +181,27 @@ def test_a_definition_whose_database_has_no_password(tmp_path: Path) -> None:
     (tmp_path / "mine.yml").write_text(text)
     found = findings(one_host(fleet_services={"mine": {"version": "1", "hosts": "app"}}), tmp_path)
     assert "password of its database role" in found["services/mine.yml.secrets.MINE_DATABASE_PASSWORD"]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "host", "words"),
+    [
+        ({"app1": "app1.example.com"}, "app1", "app1.example.com is a name and no IP address"),
+        ({"app2": "192.0.2.13"}, "app2", "192.0.2.13 is the address of app1 already"),
+        ({"db1": "127.0.0.1"}, "db1", "127.0.0.1 is no address to reach a host at"),
+        (
+            {"edge2": "2001:db8::1"},
+            "edge2",
+            "is of another kind of IP than 192.0.2.13 of app1, which edge2 has to reach",
+        ),
+    ],
+    ids=["name", "taken", "loopback", "kind"],
+)
+def test_hosts_that_cannot_reach_each_other(addresses: dict[str, str], host: str, words: str) -> None:
+    found = findings(three_tiers(own_addresses=addresses))
+    assert list(found) == [f"hosts.{host}.fleet_address"]
+    assert words in found[f"hosts.{host}.fleet_address"]
+
+
+def test_hosts_that_nobody_has_to_reach_may_have_names() -> None:
+    assert findings(three_tiers(own_addresses={"db2": "db2.example.com", "db3": "db2.example.com"})) == {}

@@ -60,6 +60,13 @@ def test_no_secret_is_in_the_plan() -> None:
     assert not [name for name, value in SECRETS.items() if value in text]
 
 
+def test_addresses_of_ipv6_stand_in_brackets_before_a_port() -> None:
+    server = plan(three_tiers(addresses="2001:db8::{}")).hosts["app1"]["components"][0]
+    assert server["listen"] == "2001:db8::13"
+    assert server["slot_environment"]["blue"]["FLUXBASE_SERVER_ADDRESS"] == "[2001:db8::13]:8081"
+    assert server["probe"]["url"] == "http://[2001:db8::13]:8081/health"
+
+
 def test_the_production_fleet() -> None:
     fleet = plan(three_tiers())
     assert fleet.findings.items == []
@@ -76,6 +83,11 @@ def test_the_production_fleet() -> None:
     database = {rule["port"]: rule for rule in fleet.hosts["db1"]["firewall"]["inbound"]}
     assert database[5432]["sources"] == ["192.0.2.13", "192.0.2.14", "192.0.2.15"]
     assert fleet.hosts["app2"]["components"][0]["listen"] == "192.0.2.14"
+    # Itself, as its probe comes from there, the edges, and the monitor that reads its metrics.
+    assert fleet.hosts["app2"]["components"][0]["network"] == [
+        "localhost",
+        *(f"192.0.2.{n}" for n in (14, 11, 12, 19)),
+    ]
     assert (
         fleet.hosts["app1"]["pooler"]["pools"][0]["ca"]
         == fleet.hosts["app1"]["certificates"][0]["directory"] + "/ca.pem"
