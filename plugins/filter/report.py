@@ -83,6 +83,12 @@ def status_table(hosts: Iterable[Data]) -> str:
             ]
             for entry in found["components"]
         ]
+        rows += [
+            [entry["unit"].removesuffix(".service"), name, "-", "-", entry["health"], entry["since"]]
+            for entry in found["foundation"]
+        ]
+        if not (found["components"] or found["foundation"]):
+            rows.append(["-", name, "-", "-", "runs nothing of the fleet", "-"])
     return table(["service", "host", "version", "slot", "health", "since"], sorted(rows))
 
 

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""The state of a host's components, read back from the notes that the role `service` left, from systemd, and from their probes."""
+"""What runs on a host: components, read back from the notes that the role `service` left, from systemd and from their probes; and what they stand on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Data = dict[str, Any]
+FOUNDATION = ("nginx.service", "pgbouncer.service", "postgresql@*.service")
 PROPERTIES = ("ActiveState", "SubState", "ActiveEnterTimestamp", "NRestarts", "Result")
 
 
@@ -45,3 +46,24 @@ def state(note: Data, show: Callable[[str], str], healthy: Callable[[Data], tupl
         "since": found.get("ActiveEnterTimestamp") or "-",
         "restarts": int(found.get("NRestarts", "0") or 0),
     }
+
+
+def foundation(listing: str, show: Callable[[str], str]) -> list[Data]:
+    """State of nginx, PgBouncer and PostgreSQL where they are; `listing` is `systemctl list-units` of FOUNDATION.
+
+    Health is systemd's word, as nobody has said how to ask them.
+    """
+    found = []
+    for line in listing.splitlines():
+        unit, loaded = line.split()[:2]
+        if loaded == "loaded":
+            state = properties(show(unit))
+            found.append(
+                {
+                    "unit": unit,
+                    "health": state.get("ActiveState", "unknown"),
+                    "since": state.get("ActiveEnterTimestamp") or "-",
+                    "restarts": int(state.get("NRestarts", "0") or 0),
+                }
+            )
+    return found

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: status
-short_description: Read the state of the components on a host
+short_description: Read the state of the components on a host, and of what they stand on
 version_added: 0.1.0
 author:
   - The selfhost.fleet authors (@selfhost)
 description:
   - Reads the notes that the role M(selfhost.fleet.service#role) left on the host, asks systemd for each unit, and asks each component's probe once.
+  - Of nginx, PgBouncer and PostgreSQL it says what systemd says.
 options:
   notes:
     description: Folder of the notes.
@@ -45,6 +46,13 @@ components:
   sample:
     - {service: fluxbase, component: server, unit: fluxbase-server@blue.service, version: 2026.3.6, slot: blue, health: healthy, restarts: 0,
        since: "Sat 2026-11-21 14:50:00 UTC"}
+foundation:
+  description: One entry per unit of nginx, PgBouncer and PostgreSQL on the host.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - {unit: nginx.service, health: active, restarts: 0, since: "Sat 2026-11-21 14:50:00 UTC"}
 """
 
 from pathlib import Path  # noqa: E402
@@ -52,7 +60,13 @@ from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.probe import ProbeSpec, probe  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.status import PROPERTIES, notes, state  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.status import (  # noqa: E402
+    FOUNDATION,
+    PROPERTIES,
+    foundation,
+    notes,
+    state,
+)
 
 
 def main() -> None:
@@ -76,8 +90,13 @@ def main() -> None:
         result = probe(ProbeSpec.from_mapping({**options, "timeout": module.params["timeout"], "deadline": 0.0}))
         return result.ok, result.last
 
+    listing = module.run_command(
+        ["systemctl", "list-units", "--all", "--plain", "--no-legend", *FOUNDATION], check_rc=True
+    )[1]
     module.exit_json(
-        changed=False, components=[state(note, show, healthy) for note in notes(Path(module.params["notes"]))]
+        changed=False,
+        components=[state(note, show, healthy) for note in notes(Path(module.params["notes"]))],
+        foundation=foundation(listing, show),
     )
 
 

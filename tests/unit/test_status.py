@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.selfhost.fleet.plugins.module_utils.status import notes, state
+from ansible_collections.selfhost.fleet.plugins.filter.report import status_table
+from ansible_collections.selfhost.fleet.plugins.module_utils.status import foundation, notes, state
 
 NOTE = {
     "service": "fluxbase",
@@ -45,3 +46,33 @@ def test_notes_are_read_in_order(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps({"unit": name}))
     assert [note["unit"] for note in notes(tmp_path)] == ["a", "b"]
     assert notes(tmp_path / "missing") == []
+
+
+def test_what_components_stand_on() -> None:
+    listing = (
+        "nginx.service loaded active running A web server\n"
+        "pgbouncer.service not-found inactive dead pgbouncer.service\n"
+        "postgresql@17-main.service loaded failed failed PostgreSQL Cluster 17-main\n"
+    )
+    found = foundation(listing, lambda unit: ACTIVE if unit == "nginx.service" else "ActiveState=failed\n")
+    assert [(entry["unit"], entry["health"]) for entry in found] == [
+        ("nginx.service", "active"),
+        ("postgresql@17-main.service", "failed"),
+    ]
+
+
+def test_the_table_names_every_host() -> None:
+    component = state(NOTE, lambda unit: ACTIVE, answer(True))
+    unit = {"unit": "nginx.service", "health": "active", "since": "-", "restarts": 0}
+    hosts = {
+        "app1": {"components": [component], "foundation": []},
+        "edge1": {"components": [], "foundation": [unit]},
+        "db2": {"components": [], "foundation": []},
+        "db3": {"unreachable": True},
+    }
+    table = status_table([{"inventory_hostname": name, "status": found} for name, found in hosts.items()])
+    rows = {line.split()[1]: line for line in table.splitlines()[1:]}
+    assert "healthy" in rows["app1"]
+    assert rows["edge1"].startswith("nginx ")
+    assert "runs nothing" in rows["db2"]
+    assert "did not answer" in rows["db3"]
