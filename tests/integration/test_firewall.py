@@ -144,5 +144,7 @@ def test_the_role_and_a_reboot(served: Host, ansible: Ansible) -> None:
     assert served.root("systemctl is-active selfhost-firewall.service").stdout.strip() == "active"
     # Debian's own unit flushes every table; ours is loaded again after it.
     served.root("systemctl restart nftables.service")
+    # That is a job of systemd's own, which the command above does not wait for.
+    served.root("timeout 30 sh -c 'until nft list table inet selfhost_fleet; do sleep 0.1; done' >/dev/null 2>&1")
     assert table(served) == loaded
     assert ansible.playbook(ROLE, [served], variables=variables).changed == []
