@@ -52,7 +52,7 @@ def test_the_installed_plan_refuses_an_inventory_without_its_vault(installed: Pa
         "selfhost.fleet.plan",
         expect=2,
     )
-    assert "The inventory has 5 finding(s). No host was touched." in output
+    assert "The inventory has 7 finding(s). No host was touched." in output
     assert "fleet_services.fluxbase.secrets.FLUXBASE_AUTH_JWT_SECRET" in output
 
 
@@ -63,6 +63,8 @@ def test_the_installed_plan_is_shown(installed: Path) -> None:
         "vault_fluxbase_jwt_secret": "hT9kQ2vLx7RmB4nWcY8sZp3JfGdA6eUoKiXrVtNbMqEwSaDyHuCj5gP1lF0zOqRs",
         "vault_fluxbase_encryption_key": "Zk3mT8qLw5RxB2nVcY7sJp4HfGdA9eUo",
         "vault_fluxbase_database_password": "b7f3e91c5a2d84f06e1b9c3d7a5f2e8041c6",
+        "vault_fluxbase_s3_access_key": "K7mQ2xRt9WvLp4Zs8YcB",
+        "vault_fluxbase_s3_secret_key": "vN3kT8qLw5RxB2nZcY7sJp4HfGdA9eUoQm6D",
     }
     given = [part for name, value in vault.items() for part in ("--extra-vars", f"{name}={value}")]
     output = run(

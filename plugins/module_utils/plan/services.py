@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 
 from . import secrets
@@ -58,6 +59,7 @@ def _service(
     secrets.check(service, findings)
     _check_releases(service, findings)
     _check_ports_known(service, findings)
+    _check_several_hosts(service, findings)
     _check_egress(service, findings)
     _check_database_secret(service, findings)
     return service
@@ -156,6 +158,20 @@ def _check_ports_known(service: Service, findings: Findings) -> None:
                 "is no component",
                 f"Known are: {', '.join(service.components)}",
             )
+
+
+def _check_several_hosts(service: Service, findings: Findings) -> None:
+    """Defaults that suit one host and lose data or do work twice on several: the inventory has to say what it wants."""
+    if len(service.hosts) < 2:
+        return
+    for component in service.components.values():
+        for name, rule in component.get("several_hosts", {}).items():
+            if name not in service.wanted.get("settings", {}):
+                findings.add(
+                    f"{service.variable}.settings.{name}",
+                    f"is missing, and {service.name} runs on {len(service.hosts)} hosts: {rule['reason']}",
+                    f"Set it to {json.dumps(rule['value'])}, or to what suits this fleet",
+                )
 
 
 def _check_egress(service: Service, findings: Findings) -> None:

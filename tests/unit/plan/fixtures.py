@@ -38,6 +38,13 @@ def fluxbase(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value is not None}
 
 
+SEVERAL_HOSTS = {
+    "FLUXBASE_SCALING_BACKEND": "postgres",
+    "FLUXBASE_SCALING_ENABLE_SCHEDULER_LEADER_ELECTION": "true",
+    "FLUXBASE_STORAGE_PROVIDER": "s3",
+}
+
+
 def one_host(**variables: Any) -> Inventory:
     host = Host("web1", "192.0.2.1", os=variables.pop("os", "debian-13"))
     groups = {group: ["web1"] for group in ("all", "edge", "postgres", "app")}
@@ -57,7 +64,9 @@ def three_tiers(**variables: Any) -> Inventory:
     own = variables.pop("own_addresses", {})
     pattern = variables.pop("addresses", "192.0.2.{}")
     hosts = {name: Host(name, own.get(name, pattern.format(number))) for number, name in enumerate(names, 11)}
-    wanted = {"fleet_services": {"fluxbase": fluxbase()}, "fleet_postgres": {"max_connections": 200}, **variables}
+    settings = {"FLUXBASE_JOBS_ENABLED": "false", **SEVERAL_HOSTS}
+    services = {"fluxbase": fluxbase(settings=settings)}
+    wanted = {"fleet_services": services, "fleet_postgres": {"max_connections": 200}, **variables}
     return Inventory(hosts, {"all": names, **groups}, wanted)
 
 

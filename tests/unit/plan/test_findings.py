@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings import Finding
 
-from .fixtures import SECRETS, fluxbase, one_host, plan, three_tiers
+from .fixtures import SECRETS, SEVERAL_HOSTS, fluxbase, one_host, plan, three_tiers
 
 
 def findings(inventory: Any, *folders: Path) -> dict[str, str]:
@@ -205,3 +205,11 @@ def test_hosts_that_cannot_reach_each_other(addresses: dict[str, str], host: str
 
 def test_hosts_that_nobody_has_to_reach_may_have_names() -> None:
     assert findings(three_tiers(own_addresses={"db2": "db2.example.com", "db3": "db2.example.com"})) == {}
+
+
+def test_defaults_that_suit_one_host_only() -> None:
+    found = findings(three_tiers(fleet_services={"fluxbase": fluxbase()}))
+    assert set(found) == {f"fleet_services.fluxbase.settings.{name}" for name in SEVERAL_HOSTS}
+    text = found["fleet_services.fluxbase.settings.FLUXBASE_STORAGE_PROVIDER"]
+    assert "fluxbase runs on 3 hosts: by default a file lies on the host that took it" in text
+    assert 'Set it to "s3"' in text
