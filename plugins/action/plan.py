@@ -39,6 +39,9 @@ class ActionModule(ActionBase):
         plan = compute(inventory, definitions, schema, self._undefined)
         if plan.findings:
             return {**result, "failed": True, "msg": plan.findings.text()}
+        if plan.notes:
+            # Whoever runs site.yml does not read the plan's table.
+            result["warnings"] = plan.notes
         result["ansible_facts"] = {"fleet_plan": plan.as_fact()}
         result["changed"] = False
         return result
