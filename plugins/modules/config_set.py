@@ -19,6 +19,7 @@ description:
   - A file that the set managed before and that is no longer listed is removed. If it is a unit's file, the unit is
     stopped and disabled first.
   - What a set manages is written down in C(/var/lib/selfhost/config/<name>.json), without the content.
+  - A set that a host is no longer to have at all is taken away by M(selfhost.fleet.config_prune).
   - Folders that are missing above a listed path are made with mode C(0755), and removed once nothing of the set needs
     them and they are empty.
   - A link in the place of a managed file is replaced, never followed.
@@ -268,16 +269,16 @@ unit:
   returned: when a unit failed
 """
 
-import signal  # noqa: E402
 from collections.abc import Mapping, Sequence  # noqa: E402
 from dataclasses import asdict  # noqa: E402
-from typing import Any, NoReturn  # noqa: E402
+from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.probe import ProbeSpec, ProbeSpecError, probe  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.engine import Transaction  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import SetSpec, TransactionError  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.signals import Ended, watch_signals  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.validate import NamespaceSandbox  # noqa: E402
 
 OWNERSHIP: dict[str, Any] = {
@@ -336,10 +337,6 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-class Ended(BaseException):
-    """A signal: the connection is gone, or somebody ends the run. What was begun is undone."""
-
-
 def main() -> None:
     # The invocation is not logged: it holds the content of every file.
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
@@ -356,7 +353,7 @@ def main() -> None:
             ProbeSpec.from_mapping(options)
         spec = SetSpec.from_params({**module.params, "probes": probes})
         transaction = Transaction(spec, runner=runner, sandbox=NamespaceSandbox(runner), prober=ask)
-        _watch_signals()
+        watch_signals()
         outcome = transaction.run(check=module.check_mode)
     except TransactionError as error:
         found = transaction.outcome if transaction else None
@@ -381,18 +378,6 @@ def main() -> None:
 def _warn(module: AnsibleModule, warnings: Sequence[str]) -> None:
     for warning in warnings:
         module.warn(warning)
-
-
-def _watch_signals() -> None:
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-
-    def end(number: int, _frame: object) -> NoReturn:
-        for other in numbers:
-            signal.signal(other, signal.SIG_IGN)
-        raise Ended(f"ended by {signal.Signals(number).name}")
-
-    for number in numbers:
-        signal.signal(number, end)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from . import budget, distributions, network
 from .components import component
 from .model import Data, Host, Service
 from .network import POOLER_PORT, POSTGRES_PORT, Topology
+from .sets import sets
 
 ROLES = ("baseline", "firewall", "certificate", "postgres", "pooler", "service", "edge")
 TLS = "/etc/selfhost/tls"
@@ -38,6 +39,7 @@ def slice_of(topology: Topology, host: Host) -> Data:
         "address": host.address,
         "os": host.os,
         "roles": roles,
+        "sets": sets(roles),
         "packages": distributions.packages(distribution, roles, extensions),
         "firewall": {"inbound": network.inbound(topology, host)},
         "certificates": _certificates(topology, host),

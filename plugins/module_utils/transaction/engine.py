@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model i
     SetSpec,
     TransactionError,
 )
-from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.recover import Recovery
+from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.recover import Recovery, foretold
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.redact import Redactor
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.swap import swap
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.units import (
@@ -65,18 +65,20 @@ class _Work:
     """What a run has found out, on its way through the phases."""
 
     difference: Difference
-    manifest: bytes
+    manifest: bytes | None  # None where the set itself goes
     former: bytes | None
     plans: list[UnitPlan]
-    going: list[str]
+    going: list[UnitPlan]
     redact: Redactor
 
     def __bool__(self) -> bool:
-        return bool(self.difference or self.plans)
+        return bool(self.difference or self.plans or self.going or self.manifest is None)
 
 
 class Transaction:
     """One run of a set on a host. Whatever it touches comes in from outside, so that tests need no host."""
+
+    failure = "did not take effect"
 
     def __init__(
         self,
@@ -87,12 +89,14 @@ class Transaction:
         prober: Prober,
         root: Path = Path("/"),
         units: Units | None = None,
+        gone: Collection[str] = (),
     ) -> None:
         self.spec = spec
         self.runner = runner
         self.sandbox = sandbox
         self.prober = prober
         self.root = root
+        self.gone = gone
         self.units = units or Units(runner, timeout=spec.timeout)
         self.recovery = Recovery(root, runner, self.units, spec.timeout)
         self.outcome = Outcome()
@@ -115,12 +119,8 @@ class Transaction:
     # -- the two courses
 
     def _check(self) -> None:
-        interrupted = Journal.interrupted(self.root)
-        if interrupted:
-            self.outcome.warnings.append(
-                f"A former run of {', '.join(interrupted)} was interrupted; the next run outside check mode first puts "
-                "back what was there before it. What is shown here is compared with what lies there now"
-            )
+        interrupted = foretold(self.root)
+        self.outcome.warnings += interrupted
         work = self._compare()
         self.outcome.warnings += work.difference.problems
         # What could not be looked at on a host that is not there yet is said, not guessed.
@@ -144,31 +144,35 @@ class Transaction:
         with self._timed("compare"):
             path = real(self.root, manifest_path(spec.name))
             former = Manifest.load(path)
-            claimed = claimed_by_others(self.root, spec.name)
+            claimed = claimed_by_others(self.root, spec.name, self.gone)
             try:
                 difference = Comparer(self.root, spec, former, claimed).compare()
             except OSError as error:
                 raise TransactionError(f"{error.filename}: {error.strerror}", phase="compare") from None
             made = {item.path for item in difference.directories if item.after and item.before.kind == "absent"}
             made |= set(former.made if former else ())
-            going, plans = self._plan_units(difference)
+            going, plans = self._plan_units(difference, former)
         secret = [item.content for item in spec.files if item.secret]
         secret += [item.before.content for item in difference.files if item.secret]
         self.outcome.changed_files = difference.changed_files
         self.outcome.removed_files = difference.removed_files
-        self.outcome.diff = diffs(difference) + _unit_diffs(plans, going)
+        self.outcome.diff = diffs(difference) + _unit_diffs([*going, *plans])
         self.outcome.warnings += difference.warnings
-        self.outcome.units = {name: ["stop", "disable"] for name in going} | {p.name: p.steps for p in plans}
+        self.outcome.units = {plan.name: plan.steps for plan in [*going, *plans]}
         return _Work(
             difference=difference,
-            manifest=Manifest.of(spec, made=made).serialize(),
+            manifest=self._manifest(made),
             former=path.read_bytes() if former else None,
             plans=plans,
             going=going,
             redact=Redactor(secret),
         )
 
-    def _plan_units(self, difference: Difference) -> tuple[list[str], list[UnitPlan]]:
+    def _manifest(self, made: set[str]) -> bytes | None:
+        return Manifest.of(self.spec, made=made).serialize()
+
+    def _plan_units(self, difference: Difference, _former: Manifest | None) -> tuple[list[UnitPlan], list[UnitPlan]]:
+        """Units that are taken down before the swap, and what the others do after it."""
         names = [item.name for item in self.spec.units]
         removed = [item.path for item in difference.files if not item.after]
         if not names and not any(needs_daemon_reload([path]) for path in removed):
@@ -183,7 +187,7 @@ class Transaction:
                 difference.problems.append(
                     f"units: there is no {name} on this host; install what brings it before, or list its file in files"
                 )
-        return self.units.removed(removed), self.units.plan(self.spec.units, states, difference.paths)
+        return self.units.going(removed), self.units.plan(self.spec.units, states, difference.paths)
 
     # -- validate
 
@@ -235,7 +239,7 @@ class Transaction:
                 if work.going:
                     journal.save("applying")
                     for entry in journal.units:
-                        entry.touched = entry.name in work.going
+                        entry.touched = any(entry.name == plan.name for plan in work.going)
                     self.units.take_down(work.going)
                 swap(self.root, difference, journal, work.manifest)
             if work:
@@ -251,10 +255,9 @@ class Transaction:
 
     def _unit_entries(self, work: _Work) -> list[UnitEntry]:
         entries = []
-        states = self.units.states(work.going)
-        for name in work.going:
-            state = states[name]
-            entries.append(UnitEntry(name, state.active, state.enabled, "start"))
+        for plan in work.going:
+            state = plan.state
+            entries.append(UnitEntry(plan.name, state.active, state.enabled if state.switchable else None, "start"))
         for plan in work.plans:
             state = plan.state
             enabled = state.enabled if {"enable", "disable"} & set(plan.steps) else None
@@ -304,14 +307,14 @@ class Transaction:
             paths = ", ".join(work.difference.paths)
             where = f"{self.spec.name} ({paths})" if paths else self.spec.name
             raise TransactionError(
-                f"{where} did not take effect. {work.redact(str(error))}\n{end}",
+                f"{where} {self.failure}. {work.redact(str(error))}\n{end}",
                 phase=error.phase,
                 **{**error.facts, **facts},
             ) from None
         if isinstance(error, OSError):
             where = f"{error.filename}: " if error.filename else ""
             raise TransactionError(
-                f"{self.spec.name} did not take effect. {where}{error.strerror}\n{end}", phase="swap", **facts
+                f"{self.spec.name} {self.failure}. {where}{error.strerror}\n{end}", phase="swap", **facts
             ) from None
 
     def _probe_former(self) -> str:
@@ -331,19 +334,18 @@ class Transaction:
             self.outcome.timings_ms[phase] = int((time.monotonic() - started) * 1000)
 
 
-def _unit_diffs(plans: Sequence[UnitPlan], going: Sequence[str]) -> list[dict[str, Any]]:
+def _unit_diffs(plans: Sequence[UnitPlan]) -> list[dict[str, Any]]:
     """Units whose lasting state changes; that a running one takes up its files is no difference of state."""
     result = []
-    for name in going:
-        result.append(
-            {"before_header": name, "after_header": name, "before": "unit: there\n", "after": "unit: removed\n"}
-        )
     for plan in plans:
         before, after = [], []
-        if {"enable", "disable"} & set(plan.steps):
+        if plan.gone:
+            before.append("unit: there\n")
+            after.append("unit: removed\n")
+        elif {"enable", "disable"} & set(plan.steps):
             before.append(f"enabled: {str(plan.state.enabled).lower()}\n")
             after.append(f"enabled: {str('enable' in plan.steps).lower()}\n")
-        if {"start", "stop"} & set(plan.steps):
+        if not plan.gone and {"start", "stop"} & set(plan.steps):
             before.append(f"state: {plan.state.facts.get('ActiveState') or 'absent'}\n")
             after.append(f"state: {'active' if 'start' in plan.steps else 'inactive'}\n")
         if before:

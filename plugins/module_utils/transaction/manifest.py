@@ -7,15 +7,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import SetSpec, TransactionError
+from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import (
+    OnChange,
+    SetSpec,
+    State,
+    TransactionError,
+)
 
 FOLDER = "/var/lib/selfhost/config"
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class ManagedUnit:
+    """What a set wanted of a unit. The defaults are those of `config_set`, and hold where only its name was kept."""
+
+    name: str
+    state: State = "started"
+    enabled: bool | None = True
+    on_change: OnChange = "restart"
+
+    @classmethod
+    def read(cls, entry: Any) -> ManagedUnit:
+        """The first releases wrote the name alone."""
+        return cls(entry) if isinstance(entry, str) else cls(**entry)
 
 
 @dataclass(frozen=True)
@@ -26,7 +46,7 @@ class Manifest:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     directories: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
-    units: tuple[str, ...] = ()
+    units: tuple[ManagedUnit, ...] = ()
 
     @classmethod
     def of(cls, spec: SetSpec, *, made: Iterable[str] = ()) -> Manifest:
@@ -46,7 +66,10 @@ class Manifest:
             },
             directories=directories,
             made=tuple(sorted(set(made) & (set(directories) | parents))),
-            units=tuple(sorted(item.name for item in spec.units)),
+            units=tuple(
+                ManagedUnit(item.name, item.state, item.enabled, item.on_change)
+                for item in sorted(spec.units, key=lambda unit: unit.name)
+            ),
         )
 
     @classmethod
@@ -75,7 +98,7 @@ class Manifest:
             },
             directories=tuple(data["directories"]),
             made=tuple(data["made"]),
-            units=tuple(data["units"]),
+            units=tuple(ManagedUnit.read(item) for item in data["units"]),
         )
 
     def serialize(self) -> bytes:
@@ -85,7 +108,7 @@ class Manifest:
             "files": [{"path": path, **facts} for path, facts in sorted(self.files.items())],
             "directories": self.directories,
             "made": self.made,
-            "units": self.units,
+            "units": [asdict(item) for item in self.units],
         }
         return (json.dumps(data, indent=1) + "\n").encode()
 
@@ -94,12 +117,21 @@ def manifest_path(name: str) -> str:
     return f"{FOLDER}/{name}.json"
 
 
-def claimed_by_others(root: Path, name: str) -> dict[str, str]:
+def recorded(root: Path) -> list[str]:
+    """Names of all sets that are managed on the host."""
+    return sorted(path.stem for path in (root / FOLDER.lstrip("/")).glob("*.json"))
+
+
+def others(root: Path, name: str, gone: Collection[str] = ()) -> list[Manifest]:
+    """What all other sets manage. Those in `gone` no longer count: in check mode they are still recorded."""
+    found = []
+    for other in recorded(root):
+        if other != name and other not in gone:
+            manifest = Manifest.load(root / manifest_path(other).lstrip("/"))
+            found += [manifest] if manifest else []
+    return found
+
+
+def claimed_by_others(root: Path, name: str, gone: Collection[str] = ()) -> dict[str, str]:
     """Files that other sets manage, with the set's name. Such a file is never removed from here."""
-    claimed: dict[str, str] = {}
-    folder = root / FOLDER.lstrip("/")
-    for path in sorted(folder.glob("*.json")):
-        other = Manifest.load(path) if path.stem != name else None
-        for file in other.files if other else ():
-            claimed[file] = path.stem
-    return claimed
+    return {file: manifest.name for manifest in others(root, name, gone) for file in manifest.files}

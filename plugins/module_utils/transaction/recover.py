@@ -15,6 +15,17 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.swap im
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.units import Units
 
 
+def foretold(root: Path) -> list[str]:
+    """What check mode says of an interrupted run, which it cannot undo."""
+    interrupted = Journal.interrupted(root)
+    if not interrupted:
+        return []
+    return [
+        f"A former run of {', '.join(interrupted)} was interrupted; the next run outside check mode first puts "
+        "back what was there before it. What is shown here is compared with what lies there now"
+    ]
+
+
 class Recovery:
     def __init__(self, root: Path, runner: Runner, units: Units, timeout: float) -> None:
         self.root = root

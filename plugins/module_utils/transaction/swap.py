@@ -21,8 +21,11 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.journal
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import Difference, DirectoryChange
 
 
-def swap(root: Path, difference: Difference, journal: Journal, manifest: bytes) -> None:
-    """Put the candidate in place. A full disk shows while staging, when nothing live was touched."""
+def swap(root: Path, difference: Difference, journal: Journal, manifest: bytes | None) -> None:
+    """Put the candidate in place. A full disk shows while staging, when nothing live was touched.
+
+    Without a manifest, the set is no longer managed afterwards.
+    """
     for folder in difference.directories:
         if folder.after and folder.before.kind == "absent":
             _make(root, folder)
@@ -32,7 +35,8 @@ def swap(root: Path, difference: Difference, journal: Journal, manifest: bytes) 
             temporary = real(root, entries[item.path].temporary)
             write_durably(temporary, item.after.content, item.after.mode, item.uid, item.gid)
     own = journal.files[-1]
-    write_durably(real(root, own.temporary), manifest, 0o600, 0, 0)
+    if manifest is not None:
+        write_durably(real(root, own.temporary), manifest, 0o600, 0, 0)
 
     if journal.stage == "staging":
         # Not where units were taken down already: then more than files is to be put back.
@@ -48,7 +52,10 @@ def swap(root: Path, difference: Difference, journal: Journal, manifest: bytes) 
             _attributes(real(root, folder.path), folder.after.mode, folder.uid, folder.gid)
         else:
             real(root, folder.path).rmdir()
-    real(root, own.temporary).replace(real(root, own.path))
+    if manifest is not None:
+        real(root, own.temporary).replace(real(root, own.path))
+    else:
+        real(root, own.path).unlink(missing_ok=True)
     _sync(root, [entry.path for entry in journal.files])
 
 

@@ -47,6 +47,11 @@ class UnitState:
         return self.facts.get("UnitFileState") in _ENABLED
 
     @property
+    def switchable(self) -> bool:
+        """Whether "enable" and "disable" make a difference; of a static or generated unit they do not."""
+        return self.facts.get("UnitFileState") in ("enabled", "disabled")
+
+    @property
     def runs_once(self) -> bool:
         """A one-shot that is not kept active: that it is inactive says that it has run."""
         return self.facts.get("Type") == "oneshot" and self.facts.get("RemainAfterExit") != "yes"
@@ -54,13 +59,16 @@ class UnitState:
 
 @dataclass
 class UnitPlan:
-    """What is to be done with one unit. `steps` in order, of: stop, disable, enable, start, reload, restart."""
+    """What is to be done with one unit. `steps` in order, of: stop, disable, enable, start, reload, restart.
+
+    `gone` is a unit whose own file goes with it.
+    """
 
     name: str
     steps: list[str]
     state: UnitState
     settle: float = 1.0
-    reload: bool = False
+    gone: bool = False
 
 
 class Units:
@@ -113,6 +121,11 @@ class Units:
 
     # -- what is to be done
 
+    def going(self, removed_paths: Iterable[str]) -> list[UnitPlan]:
+        """Units that go with their files are taken down first."""
+        states = self.states(self.removed(removed_paths))
+        return [UnitPlan(name, ["stop", "disable"], state, gone=True) for name, state in states.items()]
+
     def plan(self, specs: Sequence[UnitSpec], states: dict[str, UnitState], changed: Sequence[str]) -> list[UnitPlan]:
         plans = []
         for spec in specs:
@@ -130,7 +143,7 @@ class Units:
             elif spec.state == "started" and (action or not state.runs_once or state.failed):
                 steps.append("start")
             if steps:
-                plans.append(UnitPlan(spec.name, steps, state, spec.settle, reload=action == "reload"))
+                plans.append(UnitPlan(spec.name, steps, state, spec.settle))
         return plans
 
     def _action(self, spec: UnitSpec, state: UnitState, changed: Sequence[str]) -> str:
@@ -147,11 +160,12 @@ class Units:
     def daemon_reload(self) -> CommandResult:
         return self.runner.run(["systemctl", "daemon-reload"], timeout=self.timeout)
 
-    def take_down(self, names: Sequence[str]) -> None:
-        if not names:
-            return
-        self._do("stop", names)
-        self._do("disable", names)
+    def take_down(self, plans: Sequence[UnitPlan]) -> None:
+        """All at once: they may depend on each other, and take their time."""
+        for step in ("stop", "disable"):
+            names = [plan.name for plan in plans if step in plan.steps]
+            if names:
+                self._do(step, names)
 
     def act(self, plan: UnitPlan) -> None:
         for step in plan.steps:
