@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,6 @@ ExecStart=/usr/bin/python3 -m http.server --bind 127.0.0.1 %i
 WantedBy=multi-user.target
 """
 SITE = 'server { listen 127.0.0.1:8080; location / { return 200 "hello\\n"; } }\n'
-STUBBORN = "[Service]\nExecStop=/bin/sh -c 'exec sleep 600'\nTimeoutStopSec=600\n"
 
 KEPT: dict[str, Any] = {
     "name": "kept",
@@ -202,13 +202,21 @@ def test_database_runs_on_and_the_run_says_what_to_do(fleet: Fleet) -> None:
 
 
 def test_failed_removal_brings_the_set_back(fleet: Fleet) -> None:
-    slow = {"path": "/etc/systemd/system/test-app@.service.d/stubborn.conf", "content": STUBBORN}
-    fleet.put({**APP, "files": [*APP["files"], slow]})
+    refusing = {
+        "path": "/etc/systemd/system/test-refusing@.service",
+        "content": f"{UNIT}[Unit]\nRefuseManualStop=yes\n",
+    }
+    units = [*APP["units"], {"name": "test-refusing@8092"}]
+    fleet.put({**APP, "files": [*APP["files"], refusing], "units": units})
     before = fleet.state()
-    result = fleet.result("kept", "edge", arguments={"timeout": 3}, expect_failure=True)
-    assert result["rolled_back"] and result["set"] == "app" and result["unit"] == "test-app@8090.service"
-    assert "app (" in result["msg"] and "was not taken away" in result["msg"]
-    assert fleet.says(f"ls {MANIFESTS}").split() == ["app.json", "edge.json", "kept.json"]
-    without_pid = [line for line in before.splitlines() if not line.startswith("MainPID")]
-    assert [line for line in fleet.state().splitlines() if not line.startswith("MainPID")] == without_pid
+    result = fleet.result("kept", "edge", expect_failure=True)
+    assert result["rolled_back"] and result["set"] == "app" and result["pruned"] == []
+    assert "was not taken away" in result["msg"] and "Operation refused" in result["msg"]
     assert fleet.says("find / -xdev -name '*.selfhost-*'; find /var/lib/selfhost/transactions -mindepth 2") == ""
+    for name in ("test-app@8090", "test-refusing@8092"):
+        assert fleet.unit(name) == ("active", "enabled")
+    assert re.sub("MainPID=.*", "", fleet.state()) == re.sub("MainPID=.*", "", before)
+
+    fleet.put({**APP, "files": [*APP["files"], {**refusing, "content": UNIT}], "units": units})
+    assert fleet.result("kept", "edge")["pruned"] == ["app"]
+    assert "http.server" not in fleet.says("ps ax")
