@@ -27,7 +27,7 @@ def find(release: str, folders: Sequence[str]) -> str | None:
             text=True,
             check=False,
         )
-        found, _, executable = done.stdout.strip().partition(" ")
+        found, _space, executable = done.stdout.strip().partition(" ")
         if done.returncode == 0 and found == release:
             return executable
     return None

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """All tests, step by step, with one closing line that counts them: `make test` calls it. With a name, that part alone.
 
 A linter and a molecule scenario count as one test each; pytest's are counted as it says. Every step runs, whatever came before.

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleUndefinedVariable
+from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.compute import compute
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
@@ -36,7 +37,11 @@ class ActionModule(ActionBase):
         definitions = Definitions(folders, SERVICES / "schema" / "definition.schema.json")
         self._undefined: list[Finding] = []
         inventory = self._inventory(variables)
-        plan = compute(inventory, definitions, schema, self._undefined)
+        try:
+            plan = compute(inventory, definitions, schema, self._undefined)
+        except ModuleNotFoundError as error:
+            remedy = f"{sys.executable} -m pip install {error.name}"
+            raise AnsibleActionFail(f"the controller's Python lacks {error.name}. Install it: {remedy}") from error
         if plan.findings:
             return {**result, "failed": True, "msg": plan.findings.text()}
         if plan.notes:

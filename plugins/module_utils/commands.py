@@ -55,7 +55,6 @@ class Runner(Protocol):
 
     def which(self, executable: str) -> str | None:
         """The path of an executable, None where it is not installed."""
-        ...
 
 
 class SystemRunner:

@@ -14,12 +14,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 TABLE = "selfhost_fleet"
 COMMENT_BYTES = 128  # nftables refuses longer comments
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
+Run = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 
 HEAD = f"""\
 # The whole firewall of this host, derived from the plan of selfhost.fleet. Changes made here are taken back.
@@ -208,7 +209,7 @@ def ssh_connection(processes: Path, pid: int) -> tuple[str, int] | None:
         except OSError:
             return None
         for variable in environment.split(b"\0"):
-            name, _, value = variable.partition(b"=")
+            name, _equals, value = variable.partition(b"=")
             fields = value.decode(errors="replace").split()
             if name == b"SSH_CONNECTION" and len(fields) == 4:
                 return fields[0], int(fields[3])

@@ -114,7 +114,7 @@ attributes:
     support: full
     description: Names and days left, never content.
 author:
-  - The selfhost.fleet authors
+  - The selfhost.fleet authors (@selfhost)
 """
 
 EXAMPLES = r"""

@@ -49,7 +49,7 @@ options:
     type: float
     default: 900
 author:
-  - The selfhost.fleet authors
+  - The selfhost.fleet authors (@selfhost)
 seealso:
   - module: selfhost.fleet.config_set
 extends_documentation_fragment:

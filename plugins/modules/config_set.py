@@ -180,7 +180,7 @@ options:
     type: float
     default: 60
 author:
-  - The selfhost.fleet authors
+  - The selfhost.fleet authors (@selfhost)
 extends_documentation_fragment:
   - selfhost.fleet.attributes
 attributes:

@@ -63,7 +63,7 @@ attributes:
     support: full
     description: Shows the live table as nft lists it, before and after.
 author:
-  - The selfhost.fleet authors
+  - The selfhost.fleet authors (@selfhost)
 """
 
 EXAMPLES = r"""

@@ -127,7 +127,7 @@ options:
     type: dict
     default: {}
 author:
-  - The selfhost.fleet authors
+  - The selfhost.fleet authors (@selfhost)
 """
 
 EXAMPLES = r"""

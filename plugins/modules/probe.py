@@ -37,7 +37,7 @@ options:
   body_pattern:
     description: A regular expression (Python) that is searched for in the first MiB of the body.
     type: str
-  message:
+  send:
     description: A text that is sent once the WebSocket is open.
     type: str
   message_pattern:
@@ -101,7 +101,7 @@ attributes:
   idempotent:
     support: full
 author:
-  - The selfhost.fleet authors
+  - The selfhost.fleet authors (@selfhost)
 """
 
 EXAMPLES = r"""
@@ -125,7 +125,7 @@ EXAMPLES = r"""
   selfhost.fleet.probe:
     kind: websocket
     url: wss://api.example.com/realtime
-    message: '{"type": "ping"}'
+    send: '{"type": "ping"}'
     message_pattern: pong
 """
 
@@ -176,7 +176,7 @@ ARGUMENTS: dict[str, Any] = {
     "url": {"type": "str", "required": True},
     "status": {"type": "list", "elements": "int", "default": [200]},
     "body_pattern": {"type": "str"},
-    "message": {"type": "str"},
+    "send": {"type": "str"},
     "message_pattern": {"type": "str"},
     "headers": {"type": "dict", "default": {}},
     "host": {"type": "str"},

@@ -99,7 +99,7 @@ attributes:
   idempotent:
     support: full
 author:
-  - The selfhost.fleet authors
+  - The selfhost.fleet authors (@selfhost)
 """
 
 EXAMPLES = r"""

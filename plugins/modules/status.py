@@ -11,7 +11,7 @@ version_added: 0.1.0
 author:
   - The selfhost.fleet authors (@selfhost)
 description:
-  - Reads the notes that the role M(selfhost.fleet.service#role) left on the host, asks systemd for each unit, and asks each component's probe once.
+  - Reads the notes that the role P(selfhost.fleet.service#role) left on the host, asks systemd for each unit, and asks each component's probe once.
   - Of nginx, PgBouncer and PostgreSQL it says what systemd says.
 options:
   notes:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Build the stand-in for Fluxbase: one executable file that needs nothing but Debian's python3.
 
     build_standin.py --version 2026.3.6 [--variant never-healthy] --output dist/fluxbase-2026.3.6

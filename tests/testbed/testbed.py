@@ -31,7 +31,7 @@ def down(arguments: argparse.Namespace) -> None:
         say(f"{host.name} is gone")
 
 
-def show(_: argparse.Namespace) -> None:
+def show(_arguments: argparse.Namespace) -> None:
     for host in hosts():
         state = host.state() if host.is_up() else "down"
         print(f"{host.name:20} {host.os:10} {host.address:15} {host.address_v6 or '-':28} {state}")

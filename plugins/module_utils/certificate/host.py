@@ -23,7 +23,7 @@ DAY = 86400
 KEY, CHAIN, CA = "privkey.pem", "fullchain.pem", "ca.pem"
 PENDING = ".pending.pem"  # the next key, until its certificate is there
 
-Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+Run = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 
 
 class CertificateError(Exception):
@@ -149,7 +149,7 @@ def parse_certificate(text: str) -> Present | None:
         if line.startswith("notAfter="):
             until = ssl.cert_time_to_seconds(line.partition("=")[2])
         for entry in line.strip().split(", "):
-            kind, _, value = entry.partition(":")
+            kind, _colon, value = entry.partition(":")
             if kind == "DNS":
                 names.append(value.lower())
             elif kind == "IP Address":

@@ -8,9 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonschema import Draft202012Validator
-
 from . import versions
 from .findings import Findings
 from .model import Data
@@ -33,6 +30,8 @@ def merge(base: Any, over: Any) -> Any:
 
 def schema_findings(schema: Data, document: object, prefix: str, findings: Findings) -> None:
     """What a JSON Schema says against a document, in the words of findings."""
+    from jsonschema import Draft202012Validator  # where it is missing, action/plan.py says so
+
     for error in Draft202012Validator(schema).iter_errors(document):
         path = ".".join([prefix, *(str(part) for part in error.absolute_path)]).strip(".")
         if error.validator == "additionalProperties" and isinstance(error.schema, dict):
@@ -61,6 +60,8 @@ class Definitions:
 
     def load(self, name: str, findings: Findings) -> Data | None:
         """A definition that keeps to the schema, or None with the findings that say why not."""
+        import yaml  # on controllers, by which Ansible does not judge module_utils
+
         path = self.files.get(name)
         if path is None:
             findings.add(

@@ -67,7 +67,7 @@ class Session:
         """Statements in a row that share a database are one transaction, except what PostgreSQL allows in none."""
         done: list[Statement] = []
         position = 0
-        for (database, transactional, _), group in groupby(statements, key=_transaction_key(statements)):
+        for (database, transactional, _turn), group in groupby(statements, key=_transaction_key(statements)):
             batch = list(group)
             position += len(batch)
             self._run(database, batch, transactional, done)

@@ -125,10 +125,10 @@ def _websocket(spec: ProbeSpec, stream: socket.socket) -> Answer:
     if status != 101:
         words = f"status {status}{_excerpt(rest.decode('utf-8', 'replace'))}; wanted 101 Switching Protocols"
         return Answer(ok=False, words=words, status=status)
-    websocket.check_upgrade(((name, value) for name, _, value in (line.partition(":") for line in lines)), key)
+    websocket.check_upgrade(((name, value) for name, _colon, value in (line.partition(":") for line in lines)), key)
     connection = websocket.Connection(stream, rest)
-    if spec.message is not None:
-        connection.send_text(spec.message)
+    if spec.send is not None:
+        connection.send_text(spec.send)
     words, ok = "status 101", True
     if spec.message_pattern is not None:
         text = connection.receive().decode("utf-8", "replace")
@@ -153,7 +153,7 @@ def _head(stream: socket.socket) -> tuple[bytes, bytes]:
         received += chunk
         if len(received) > 65536:
             raise websocket.WebSocketError("the answer's headers are larger than 65536 bytes")
-    head, _, rest = received.partition(b"\r\n\r\n")
+    head, _blank, rest = received.partition(b"\r\n\r\n")
     return head, rest
 
 

@@ -22,7 +22,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "headers": ("http", "websocket"),
     "host": ("http", "websocket"),
     "ca_file": ("http", "websocket"),
-    "message": ("websocket",),
+    "send": ("websocket",),
     "message_pattern": ("websocket",),
 }
 # RFC 9110: a token. Everything else in a name, and a line break in a value, would end the header early.
@@ -39,7 +39,7 @@ class ProbeSpec:
     url: str
     status: tuple[int, ...] = (200,)
     body_pattern: str | None = None
-    message: str | None = None
+    send: str | None = None
     message_pattern: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     host: str | None = None
@@ -79,7 +79,7 @@ class ProbeSpec:
                 _integer("status", item) for item in (statuses if isinstance(statuses, list | tuple) else [statuses])
             ),
             body_pattern=_pattern("body_pattern", given.get("body_pattern")),
-            message=None if given.get("message") is None else str(given["message"]),
+            send=None if given.get("send") is None else str(given["send"]),
             message_pattern=_pattern("message_pattern", given.get("message_pattern")),
             headers=_headers(given.get("headers", {})),
             host=given.get("host"),

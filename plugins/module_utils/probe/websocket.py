@@ -96,7 +96,7 @@ class Connection:
         """The next whole message; pings are answered meanwhile."""
         message = b""
         started = False
-        for _ in range(MAX_FRAMES):
+        for _frame in range(MAX_FRAMES):
             final, opcode, payload = self._frame()
             if opcode == PING:
                 self._stream.sendall(frame(PONG, payload))

@@ -119,7 +119,7 @@ def _signal(number: int) -> str:
 
 
 def _remedy(program: Path, status: int, said: str) -> str:
-    if re.search(r"GLIBC(XX)?_[0-9.]+['’]? not found|GLIBC(XX)?_\S+ not found", said):
+    if re.search(r"GLIBC(XX)?_[0-9.]+['\u2019]? not found|GLIBC(XX)?_\S+ not found", said):
         return (
             f"\nIt was built for another C library: this host has {_libc()}. Take the build for this distribution, or "
             "one that is linked statically (musl), or a newer distribution."

@@ -73,7 +73,7 @@ def _named(process: Path, root: Path, releases: Path) -> tuple[set[str], str]:
     found: set[str] = set()
     for argument in arguments:
         # --config=/path, and plain paths.
-        for text in {os.fsdecode(argument), os.fsdecode(argument.rpartition(b"=")[2])}:
+        for text in (os.fsdecode(argument), os.fsdecode(argument.rpartition(b"=")[2])):
             if not text or "\n" in text or len(text) > 4096:
                 continue
             path = folder / text
@@ -93,7 +93,7 @@ def _version_in(path: Path, releases: Path) -> set[str]:
 
 
 def _link_of(path: Path, root: Path) -> Path | None:
-    for base in {root, root.resolve()}:
+    for base in (root, root.resolve()):
         if path.is_relative_to(base) and path != base:
             link = base / path.relative_to(base).parts[0]
             return link if link.is_symlink() else None

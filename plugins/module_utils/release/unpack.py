@@ -106,18 +106,7 @@ class _Archive:
                 yield _tar_entry(info)
         else:
             for item in self._archive.infolist():
-                yield self._zip_entry(item)
-
-    def _zip_entry(self, item: zipfile.ZipInfo) -> Entry:
-        assert isinstance(self._archive, zipfile.ZipFile)  # noqa: S101
-        mode = item.external_attr >> 16
-        if item.is_dir():
-            return Entry(name=item.filename, kind="directory", handle=item)
-        if stat.S_ISLNK(mode):
-            target = self._archive.read(item).decode("utf-8", "surrogateescape")
-            return Entry(name=item.filename, kind="symlink", target=target, handle=item)
-        odd = stat.S_IFMT(mode) not in (0, stat.S_IFREG)
-        return Entry(name=item.filename, kind="other" if odd else "file", executable=bool(mode & 0o111), handle=item)
+                yield _zip_entry(self._archive, item)
 
     def open(self, entry: Entry) -> IO[bytes]:
         if isinstance(self._archive, tarfile.TarFile):
@@ -127,6 +116,17 @@ class _Archive:
         if stream is None:
             raise ReleaseError(f"{entry.name!r} in the archive has no content.")
         return stream
+
+
+def _zip_entry(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> Entry:
+    mode = item.external_attr >> 16
+    if item.is_dir():
+        return Entry(name=item.filename, kind="directory", handle=item)
+    if stat.S_ISLNK(mode):
+        target = archive.read(item).decode("utf-8", "surrogateescape")
+        return Entry(name=item.filename, kind="symlink", target=target, handle=item)
+    odd = stat.S_IFMT(mode) not in (0, stat.S_IFREG)
+    return Entry(name=item.filename, kind="other" if odd else "file", executable=bool(mode & 0o111), handle=item)
 
 
 def _tar_entry(info: tarfile.TarInfo) -> Entry:

@@ -33,7 +33,6 @@ class Sandbox(Protocol):
         self, difference: Difference, commands: Sequence[Sequence[str]], timeout: float
     ) -> list[CommandResult]:
         """Run the commands where the candidate is seen in place, up to the first one that fails."""
-        ...
 
 
 class NamespaceSandbox:

@@ -22,7 +22,7 @@ def hash_password(password: str) -> str:
 
 def password_matches(password: str, stored: str) -> bool:
     """Compare a password with its hash."""
-    salt, _, digest = stored.partition("$")
+    salt, _dollar, digest = stored.partition("$")
     own = hashlib.pbkdf2_hmac("sha256", password.encode(), bytes.fromhex(salt), ROUNDS).hex()
     return hmac.compare_digest(own, digest)
 
@@ -44,7 +44,7 @@ def make_token(subject: str, secret: str) -> str:
 
 def token_subject(token: str, secret: str) -> str | None:
     """Whom a JWT names, or None if it is not ours or too old."""
-    text, _, signature = token.rpartition(".")
+    text, _dot, signature = token.rpartition(".")
     if not hmac.compare_digest(signature.encode(), _signature(text, secret).encode()):
         return None
     claims = text.partition(".")[2]

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         print(f"Fluxbase {build.version}\nStand-in for tests, contract of {build.generation}, variant {build.variant}")
         return 0
     try:
-        configuration = settings.load(generation=build.generation)
+        configuration = settings.load(os.environ, generation=build.generation)
     except settings.SettingsError as error:
         log.fatal("Failed to load configuration", error=str(error))
         return 1

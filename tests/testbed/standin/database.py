@@ -223,7 +223,7 @@ class Listener(threading.Thread):
                 select.select([connection._usock], [], [], 2.0)
                 connection.run("SELECT 1")
                 while connection.notifications:
-                    _, channel, payload = connection.notifications.popleft()
+                    _process, channel, payload = connection.notifications.popleft()
                     if channel == self.channel:
                         self.deliver(payload)
         finally:

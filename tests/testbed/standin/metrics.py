@@ -64,7 +64,7 @@ class Metrics:
             counters = dict(self._counters)
         names = {"fluxbase_http_requests_total", "fluxbase_rate_limit_hits_total", "fluxbase_auth_attempts_total"}
         lines: list[str] = []
-        for name in sorted(names | {name for name, _ in counters}):
+        for name in sorted(names | {name for name, _labels in counters}):
             lines.append(f"# TYPE {name} counter")
             lines += [_line(name, labels, n) for (own, labels), n in sorted(counters.items()) if own == name]
         gauges = {

@@ -16,7 +16,7 @@ STOP_TIME = 2.0  # seconds from SIGTERM to the end: that is how long the program
 
 async def _listen(address: str, handler: Handler, upgrader: Upgrader | None = None) -> asyncio.Server | None:
     """Listen, on IPv4 only. A port already taken is only logged, and the process lives on."""
-    host, _, port = address.rpartition(":")
+    host, _colon, port = address.rpartition(":")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await HttpConnection(reader, writer, handler, upgrader).serve()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -122,9 +121,7 @@ def entropy(text: str) -> float:
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
-def load(
-    environment: Mapping[str, str] = os.environ, *, generation: int, files: tuple[str, ...] = CONFIG_FILES
-) -> Settings:
+def load(environment: Mapping[str, str], *, generation: int, files: tuple[str, ...] = CONFIG_FILES) -> Settings:
     """Read and check every setting.
 
     Raises:

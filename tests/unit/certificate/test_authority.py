@@ -112,7 +112,7 @@ def test_hosts_at_the_same_time_get_one_authority(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path / "ca")]
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
     running = []
-    for _ in range(6):
+    for _process in range(6):
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         assert process.stdin is not None
         process.stdin.write(request())

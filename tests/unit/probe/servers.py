@@ -28,7 +28,7 @@ def server(handler: Handler, tls: ssl.SSLContext | None = None) -> Iterator[int]
     def serve() -> None:
         while not end.is_set():
             try:
-                connection, _ = listener.accept()
+                connection, _peer = listener.accept()
             except TimeoutError:
                 continue
             connection.settimeout(5)

@@ -75,7 +75,7 @@ def test_what_is_sent() -> None:
 
 def test_an_answer_that_drips_is_cut_off_as_a_whole() -> None:
     def handler(connection: socket.socket, _head: bytes) -> None:
-        for _ in range(100):
+        for _turn in range(100):
             connection.sendall(b"H")
             time.sleep(0.05)
 
@@ -237,7 +237,7 @@ def test_websocket_sends_its_message_answers_a_ping_and_says_good_bye() -> None:
     received: list[bytes] = []
     frames = (from_server(9, b"are you there"), from_server(1, b"pong"))
     with server(talk(*frames, received=received)) as port:
-        assert ask("websocket", f"ws://127.0.0.1:{port}/", message='{"type": "ping"}', message_pattern="pong").ok
+        assert ask("websocket", f"ws://127.0.0.1:{port}/", send='{"type": "ping"}', message_pattern="pong").ok
     assert unmask(b"".join(received)) == [(1, b'{"type": "ping"}'), (10, b"are you there"), (8, b"\x03\xe8")]
 
 

@@ -82,7 +82,7 @@ def test_the_last_try_comes_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_no_try_begins_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, _ = wait(monkeypatch, "-", each=7)
+    result, _clock = wait(monkeypatch, "-", each=7)
     assert (result.tries, result.elapsed) == (2, 16.0)
 
 
@@ -92,16 +92,16 @@ def test_a_deadline_of_nought_is_one_try(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_successes_are_needed_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, _ = wait(monkeypatch, "++-+++", successes=3)
+    result, _clock = wait(monkeypatch, "++-+++", successes=3)
     assert (result.ok, result.tries) == (True, 6)
-    result, _ = wait(monkeypatch, "+-+-+-+-", successes=2)
+    result, _clock = wait(monkeypatch, "+-+-+-+-", successes=2)
     assert not result.ok
     assert "(needed: 2 right answers in a row)" in result.message
 
 
 def test_one_and_two_crashes_are_systemds(monkeypatch: pytest.MonkeyPatch) -> None:
     crashing = [{"NRestarts": count, "ActiveState": "activating", "SubState": "auto-restart"} for count in (0, 1, 2)]
-    result, _ = wait(monkeypatch, "---+", Systemd({}, *crashing, {"NRestarts": 2}))
+    result, _clock = wait(monkeypatch, "---+", Systemd({}, *crashing, {"NRestarts": 2}))
     assert result.ok, result.message
 
 
@@ -117,10 +117,10 @@ def test_a_series_of_crashes_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_start_by_hand_sets_the_counter_back(monkeypatch: pytest.MonkeyPatch) -> None:
     states = [{"NRestarts": count} for count in (5, 0, 1, 2)]
-    result, _ = wait(monkeypatch, "-", Systemd(*states))
+    result, _clock = wait(monkeypatch, "-", Systemd(*states))
     assert result.tries == 6
     states = [{"NRestarts": count} for count in (5, 0, 1, 2, 3)]
-    result, _ = wait(monkeypatch, "-", Systemd(*states))
+    result, _clock = wait(monkeypatch, "-", Systemd(*states))
     assert result.tries == 4
 
 
@@ -152,30 +152,30 @@ def test_a_start_by_hand_sets_the_counter_back(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_a_unit_that_never_will(monkeypatch: pytest.MonkeyPatch, state: dict[str, Any], words: str) -> None:
-    result, _ = wait(monkeypatch, "-", Systemd(state))
+    result, _clock = wait(monkeypatch, "-", Systemd(state))
     assert result.tries == 1
     assert words in result.message
 
 
 def test_a_unit_that_has_failed_is_not_proven_by_another_process_on_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = {"ActiveState": "failed", "SubState": "failed", "Result": "exit-code"}
-    result, _ = wait(monkeypatch, "+", Systemd(failed))
+    result, _clock = wait(monkeypatch, "+", Systemd(failed))
     assert not result.ok
     assert "Last answer: status 200, but the unit app@blue.service is failed" in result.message
 
 
 def test_an_answer_counts_only_once_the_unit_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     starting = {"ActiveState": "activating", "SubState": "start"}
-    result, _ = wait(monkeypatch, "+", Systemd(starting, starting, starting, {}))
+    result, _clock = wait(monkeypatch, "+", Systemd(starting, starting, starting, {}))
     assert (result.ok, result.tries) == (True, 3)
 
 
 def test_a_stopped_unit_that_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = {"ActiveState": "inactive", "SubState": "dead"}
-    result, _ = wait(monkeypatch, "-", Systemd(stopped), deadline=600)
+    result, _clock = wait(monkeypatch, "-", Systemd(stopped), deadline=600)
     assert result.tries == 3
     assert "nothing starts it" in result.message
-    result, _ = wait(monkeypatch, "-", Systemd({**stopped, "Job": "17"}), deadline=20)
+    result, _clock = wait(monkeypatch, "-", Systemd({**stopped, "Job": "17"}), deadline=20)
     assert result.tries == 11, "its start is queued"
 
 
@@ -184,27 +184,27 @@ def test_without_systemd_the_service_itself_decides(monkeypatch: pytest.MonkeyPa
         def run(self, argv: Sequence[str], **_: Any) -> CommandResult:
             return CommandResult(tuple(argv), 127, stderr="systemctl is not installed")
 
-    result, _ = wait(monkeypatch, "-+", Absent())
+    result, _clock = wait(monkeypatch, "-+", Absent())
     assert result.ok
-    result, _ = wait(monkeypatch, "-", Absent())
+    result, _clock = wait(monkeypatch, "-", Absent())
     assert "nothing was written to it" in result.message
 
 
 def test_the_journal_is_since_the_last_start_and_else_of_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = {"ActiveState": "failed", "SubState": "failed"}
     systemd = Systemd(failed, journal="".join(f"line {number}\n" for number in range(30)))
-    result, _ = wait(monkeypatch, "-", systemd)
+    result, _clock = wait(monkeypatch, "-", systemd)
     assert result.journal == tuple(f"line {number}" for number in range(15, 30))
-    result, _ = wait(monkeypatch, "-", Systemd(failed, journal=""))
+    result, _clock = wait(monkeypatch, "-", Systemd(failed, journal=""))
     assert result.journal == ("an older line",)
 
 
 def test_an_answer_from_another_unit_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "LISTEN 0 5 127.0.0.1:8080 0.0.0.0:* ino:7 sk:2 cgroup:/system.slice/old.service <-> cgroup:/"
-    result, _ = wait(monkeypatch, "+", Systemd({}, sockets=line), deadline=5)
+    result, _clock = wait(monkeypatch, "+", Systemd({}, sockets=line), deadline=5)
     assert not result.ok
     assert "status 200, but it came from /system.slice/old.service, which holds the port" in result.message
-    result, _ = wait(monkeypatch, "+", Systemd({}, sockets=line.replace("old", "app@blue")), deadline=5)
+    result, _clock = wait(monkeypatch, "+", Systemd({}, sockets=line.replace("old", "app@blue")), deadline=5)
     assert result.ok
 
 

@@ -88,7 +88,7 @@ def test_refused(download: Download, status: str, words: str) -> None:
 
 
 def test_an_unknown_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tls, _ = certificate(tmp_path, "localhost")
+    tls, _trusted = certificate(tmp_path, "localhost")
     monkeypatch.setenv("no_proxy", "*")
     with (
         server(says(answer("200 OK", BODY)), tls) as port,

@@ -289,7 +289,7 @@ def test_two_runs_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None
         except BaseException as error:
             problems.append(error)
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
+    threads = [threading.Thread(target=run) for _thread in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -306,7 +306,7 @@ def test_a_run_that_changes_nothing_is_fast(bench: Bench) -> None:
     bench.ensure("1.0", links={"blue": "1.0"})
     wanted = Wanted.from_mapping(bench.options("1.0", links={"blue": "1.0"}))
     begin = time.monotonic()
-    for _ in range(20):
+    for _run in range(20):
         ensure(wanted)
     assert (time.monotonic() - begin) / 20 < 0.05
 

@@ -146,9 +146,7 @@ class FakeHost:
             params[kind] = [{**mine, **entry} for entry in params.get(kind, [])]
         spec = SetSpec.from_params({"name": "set", "timeout": 5, **params})
         units = Units(self, timeout=5, sleep=sleep, clock=lambda: now[0])
-        return Transaction(
-            spec, runner=self, sandbox=self, prober=lambda options: self.probe(options), root=self.root, units=units
-        )
+        return Transaction(spec, runner=self, sandbox=self, prober=self.probe, root=self.root, units=units)
 
     def apply(self, *, check: bool = False, **params: Any) -> Outcome:
         return self.transaction(**params).run(check=check)
