@@ -194,7 +194,7 @@ def test_database_runs_on_and_the_run_says_what_to_do(fleet: Fleet) -> None:
         run = fleet.prune("kept", "app", "edge", check=check)
         result = run.of("prune").result
         assert not result["changed"] and result["protected"] == ["postgres"]
-        assert "systemctl disable --now test-database.service" in run.output
+        assert "systemctl disable --now postgresql.service test-database.service;" in run.output
         assert fleet.unit("test-database") == ("active", "enabled")
     # By hand, as the warning says.
     fleet.says(f"systemctl disable --now test-database; rm {unit['path']} {MANIFESTS}/postgres.json")

@@ -32,8 +32,9 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model i
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.recover import Recovery, foretold
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.units import UnitPlan, Units, UnitState
 
-# Sets whose units hold data that exists nowhere else. That a host left a group may be a slip of the pen.
-PROTECTED = frozenset({"postgres"})
+# Sets whose units hold data that exists nowhere else, with what starts them at boot. A host may have left its group by
+# a slip of the pen.
+PROTECTED = {"postgres": "postgresql.service"}
 
 # To stop these takes away the way to the host, or the host itself. They take up what is left, and run on.
 ESSENTIAL = (
@@ -158,11 +159,11 @@ class Prune:
     def _protect(self, name: str) -> None:
         path = manifest_path(name)
         manifest = Manifest.load(real(self.root, path))
-        units = " ".join(unit.name for unit in (manifest.units if manifest else ()))
+        units = " ".join([PROTECTED[name], *(unit.name for unit in (manifest.units if manifest else ()))])
         self.outcome.protected.append(name)
         self.outcome.warnings.append(
-            f"The set {name} is no longer to be on this host, but its data may exist nowhere else: {units} runs on, and "
-            "nothing of it was changed. If it is still needed, put the host back into its group. If its data has moved "
+            f"The set {name} is no longer to be on this host, but its data may exist nowhere else: it runs on, and nothing "
+            "of it was changed. If it is still needed, put the host back into its group. If its data has moved "
             f"and the copy has been proven, retire it by hand: systemctl disable --now {units}; then remove the files "
             f"listed in {path}, and that file"
         )

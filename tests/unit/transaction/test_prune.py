@@ -117,7 +117,7 @@ def test_database_is_never_taken_away_and_every_run_says_so(full: FakeHost) -> N
         outcome = prune(full, among=["baseline", "postgres"])
         assert not outcome.changed and outcome.protected == ["postgres"] and outcome.pruned == []
         (warning,) = outcome.warnings
-        assert "systemctl disable --now postgresql@17-main.service" in warning
+        assert "systemctl disable --now postgresql.service postgresql@17-main.service;" in warning
         assert f"{MANIFESTS}/postgres.json" in warning and "put the host back" in warning
     assert unit.active == "active" and full.calls == []
     assert full.tree("/") == before
