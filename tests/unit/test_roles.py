@@ -15,18 +15,54 @@ def load(path: Path) -> Any:
     return yaml.safe_load(path.read_text()) if path.exists() else None
 
 
+def options_of(role: Path) -> dict[str, dict[str, Any]]:
+    """The variables in the specifications of all entry points."""
+    specs = load(role / "meta/argument_specs.yml")["argument_specs"]
+    return {name: option for spec in specs.values() for name, option in spec.get("options", {}).items()}
+
+
+def described(options: dict[str, dict[str, Any]]) -> dict[str, bool]:
+    """Whether a variable, and each option within it, says what it is."""
+    found = {}
+    for name, option in options.items():
+        found[name] = bool(option.get("description")) and bool(option.get("type"))
+        found |= {f"{name}.{inner}": good for inner, good in described(option.get("options", {})).items()}
+    return found
+
+
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_the_specification_has_the_defaults(role: Path) -> None:
-    defaults = load(role / "defaults/main.yml") or {}
-    options = load(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-    specified = {name: option["default"] for name, option in options.items() if "default" in option}
-    assert defaults == specified
+    specified = {name: option["default"] for name, option in options_of(role).items() if "default" in option}
+    assert (load(role / "defaults/main.yml") or {}) == specified
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_the_names_are_the_roles_own(role: Path) -> None:
-    names = {*(load(role / "defaults/main.yml") or {}), *(load(role / "vars/main.yml") or {})}
-    assert [name for name in names if not name.startswith((f"{role.name}_", f"__{role.name}_"))] == []
+def test_every_variable_of_the_role_is_specified_and_described(role: Path) -> None:
+    options = options_of(role)
+    assert [name for name, good in described(options).items() if not good] == []
+    # Without a default and not required, a variable would be undefined where the role uses it.
+    assert [name for name, option in options.items() if option.get("required", False) is ("default" in option)] == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_public_names_are_in_defaults_and_internal_ones_in_vars(role: Path) -> None:
+    defaults = {name for path in role.glob("defaults/*.yml") for name in load(path) or {}}
+    internal = {name for path in role.glob("vars/*.yml") for name in load(path) or {}}
+    assert [name for name in defaults if not name.startswith(f"{role.name}_")] == []
+    assert [name for name in internal if not name.startswith(f"__{role.name}_")] == []
+    # What other roles need is the plan's: only its slice and the fleet's own variables come from outside.
+    required = {name for name, option in options_of(role).items() if option.get("required")}
+    assert [name for name in required if name != "fleet" and not name.startswith(("fleet_", f"{role.name}_"))] == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_what_it_does_is_said_once(role: Path) -> None:
+    specs = load(role / "meta/argument_specs.yml")["argument_specs"]
+    assert [
+        name for name, spec in specs.items() if not spec.get("short_description") or not spec.get("description")
+    ] == []
+    # docs/reference has a page of every role, made from its specification.
+    assert not (role / "README.md").exists()
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
