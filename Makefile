@@ -13,7 +13,7 @@ export FLUXBASE FLUXBASE_VERSION
 # Said aloud, or molecule advises on every run to move the scenarios elsewhere.
 export MOLECULE_GLOB := molecule/*/molecule.yml
 
-.PHONY: help demo demo-down test lint unit integration molecule link
+.PHONY: help demo demo-down docs test lint sanity unit integration molecule link
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
@@ -43,12 +43,22 @@ demo: $(VENV)/ready link $(if $(FLUXBASE),,$(STANDIN)) ## a host, the whole site
 demo-down: ## remove the demo's host
 	$(TESTBED) down local
 
+docs: $(VENV)/ready link ## write docs/reference and CHANGELOG.md anew
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_changelog.py
+
 lint: $(VENV)/ready link
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/yamllint --strict .
 	$(BIN)/mypy
 	$(BIN)/ansible-lint --strict -q
+	$(BIN)/antsibull-changelog lint
+	$(BIN)/python docs/make_changelog.py --check
+	$(BIN)/python docs/make_reference.py --check
+
+sanity: $(VENV)/ready link
+	$(BIN)/python -m tests.sanity.run
 
 unit: $(VENV)/ready link
 	$(BIN)/pytest -q tests/unit

@@ -52,7 +52,7 @@ class Project:
 
     def steps(self, only: str = "") -> list[Step]:
         """Every step, or those of one part; before them, what makes the environments that they need."""
-        parts = ["lint", "unit", "integration", *self.integration, *self.scenarios]
+        parts = ["lint", "sanity", "unit", "integration", *self.integration, *self.scenarios]
         if only and only not in parts:
             raise UnknownPartError(f"SCENARIO={only} is none of {', '.join(parts)}")
         chosen = [step for step in self._all(only) if not only or step.part == only]
@@ -67,8 +67,12 @@ class Project:
             ("yamllint", "yamllint", "--strict", "."),
             ("mypy", "mypy"),
             ("ansible-lint", "ansible-lint", "--strict", "-q"),
+            ("antsibull-changelog", "antsibull-changelog", "lint"),
+            ("changelog", "python", "docs/make_changelog.py", "--check"),
+            ("reference", "python", "docs/make_reference.py", "--check"),
         ):
             yield self._step(name, "lint", self.current, *command)
+        yield self._step("ansible-test sanity", "sanity", self.current, "python", "-m", "tests.sanity.run")
         for python in pythons:
             yield self._step("pytest unit", "unit", python, "pytest", "-q", "-n", "2", "tests/unit", "roles/edge/tests")
         if only in self.integration:

@@ -67,7 +67,9 @@ def copy(target: Path) -> None:
 
 def bootstrap() -> None:
     """ansible-test downloads a script that brings pip into its environments, unless it lies here. Python's own way needs no network."""
-    version = get_venv_packages(SimpleNamespace(version=f"{sys.version_info.major}.{sys.version_info.minor}"))["pip"].replace(".", "_")
+    version = get_venv_packages(SimpleNamespace(version=f"{sys.version_info.major}.{sys.version_info.minor}"))[
+        "pip"
+    ].replace(".", "_")
     script = HOME / ".ansible" / "test" / "cache" / f"get_pip_{version}.py"
     script.parent.mkdir(parents=True, exist_ok=True)
     script.write_text("import ensurepip\n\nensurepip.bootstrap()\n")

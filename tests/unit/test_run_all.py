@@ -11,6 +11,10 @@ import pytest
 from tests.interpreters import find
 from tests.run_all import NEWEST_CONVERGES, ROOT, Project, Step, UnknownPartError, count, project, pythons_tested, run
 
+LINT = [
+    *("ruff", "ruff format", "yamllint", "mypy", "ansible-lint"),
+    *("antsibull-changelog", "changelog", "reference"),
+]
 ALONE = Project(current="3.11", further={}, integration=["site", "probe"], scenarios=["debian12", "debian13"])
 THREE = dataclasses.replace(ALONE, further={"3.12": "/opt/python3.12", "3.13": "/opt/python3.13"})
 WARNING = "[DEPRECATION WARNING]: it goes away\n"
@@ -43,7 +47,8 @@ def test_count(name: str, status: int, output: str, counted: tuple[int, int]) ->
 
 def test_one_interpreter_runs_everything() -> None:
     assert names(ALONE.steps()) == [
-        *("ruff", "ruff format", "yamllint", "mypy", "ansible-lint", "pytest unit", "pytest integration"),
+        *LINT,
+        *("ansible-test sanity", "pytest unit", "pytest integration"),
         *("molecule debian12", "molecule debian13"),
     ]
 
@@ -69,7 +74,8 @@ def test_the_newest_may_be_the_default() -> None:
 @pytest.mark.parametrize(
     ("part", "steps"),
     [
-        ("lint", ["ruff", "ruff format", "yamllint", "mypy", "ansible-lint"]),
+        ("lint", LINT),
+        ("sanity", ["ansible-test sanity"]),
         (
             "unit",
             ["environment, 3.12", "environment, 3.13", "pytest unit", "pytest unit, 3.12", "pytest unit, 3.13"],
@@ -86,7 +92,8 @@ def test_a_part_alone(part: str, steps: list[str]) -> None:
 
 def test_a_part_that_there_is_not() -> None:
     with pytest.raises(
-        UnknownPartError, match="SCENARIO=sight is none of lint, unit, integration, site, probe, debian12, debian13"
+        UnknownPartError,
+        match="SCENARIO=sight is none of lint, sanity, unit, integration, site, probe, debian12, debian13",
     ):
         ALONE.steps("sight")
 
@@ -102,7 +109,7 @@ def test_the_closing_lines_name_every_supported_python() -> None:
     here = dataclasses.replace(THREE, further={"3.13": "/opt/python3.13"})
     versions = {"3.11": "2.19.14", "3.13": "2.21.5"}
     assert pythons_tested(here.steps(), "3.11", here.further, versions) == [
-        "Python 3.11 with ansible-core 2.19.14: lint, unit, integration, debian12",
+        "Python 3.11 with ansible-core 2.19.14: lint, sanity, unit, integration, debian12",
         "Python 3.12: NOT TESTED, this machine has none that can make an environment",
         "Python 3.13 with ansible-core 2.21.5: unit, debian13",
     ]
