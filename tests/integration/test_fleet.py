@@ -140,7 +140,7 @@ class Fleet:
 
     def who_answers(self, times: int = 8) -> set[str]:
         """The hosts that answer; every answer has to be a good one."""
-        return {json.loads(self.curl("/health").stdout)["host"] for _ in range(times)}
+        return {json.loads(self.curl("/health").stdout)["host"] for _request in range(times)}
 
     def wait_until_all_serve(self) -> None:
         deadline = time.monotonic() + 60
@@ -265,7 +265,7 @@ def test_a_stopped_service_is_passed_over_and_used_again(fleet: Fleet) -> None:
         first.root(["systemctl", "stop", UNIT])
         assert fleet.who_answers() == {second.name}
         # Nothing was sent to the one that refused: what is not idempotent goes to the other as well.
-        for _ in range(4):
+        for _attempt in range(4):
             item = json.dumps({"body": secrets.token_hex(8)})
             fleet.curl("/api/v1/items", "--header", "Content-Type: application/json", "--data", item)
         first.root(["systemctl", "start", UNIT])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,14 @@ def merge(base: Any, over: Any) -> Any:
 
 def schema_findings(schema: Data, document: object, prefix: str, findings: Findings) -> None:
     """What a JSON Schema says against a document, in the words of findings."""
-    from jsonschema import Draft202012Validator  # where it is missing, action/plan.py says so
+    try:
+        from jsonschema import (
+            Draft202012Validator,
+        )  # of all that the controller needs, what ansible-core does not bring
+    except ModuleNotFoundError:
+        remedy = f"Install it: {sys.executable} -m pip install jsonschema"
+        findings.add("ansible_playbook_python", "lacks the library jsonschema", remedy)
+        return
 
     for error in Draft202012Validator(schema).iter_errors(document):
         path = ".".join([prefix, *(str(part) for part in error.absolute_path)]).strip(".")
