@@ -16,13 +16,20 @@ SECRET = re.compile(r"\{secret\.([A-Z][A-Z0-9_]*)\}")
 
 
 def component_releases(component: Data) -> list[Data]:
-    """Arguments of `release` for a component and its companions; `link` is what points at the release."""
-    own = {**component["release"], "root": component["root"], "link": component["slot"]}
+    """Arguments of `release` for a component and its companions."""
+    release = component["release"]
+    own = {**release, "root": component["root"], "links": dict.fromkeys(running(component), release["version"])}
     others = [
-        {**companion, "root": companion_root(component, companion), "link": "current"}
+        {**companion, "root": companion_root(component, companion), "links": {"current": companion["version"]}}
         for companion in component["companions"]
     ]
     return [*others, own]
+
+
+def running(component: Data) -> list[str]:
+    """The slots that run: the plan's own, and during a detour the one that stands in for it."""
+    standin = component["standin"]
+    return [component["slot"], *([standin["slot"]] if standin else [])]
 
 
 def companion_root(component: Data, companion: Data) -> str:
@@ -57,12 +64,14 @@ def component_files(component: Data) -> list[Data]:
         },
     ]
     for slot in component["slot_environment"]:
+        standin = component["standin"] if component["standin"] and component["standin"]["slot"] == slot else None
         files.append(
             {
                 "path": f"{folder}/{name}.{slot}.env",
                 "template": "slot.env.j2",
-                "vars": {**variables, "slot": slot},
+                "vars": {**variables, "slot": slot, "runs": slot in running(component), "standin": standin},
                 "mode": "0600",
+                "secret": standin is not None,
             }
         )
     if component["config"]:
@@ -85,28 +94,61 @@ def component_note(component: Data) -> Data:
     return {key: component[key] for key in ("service", "component", "unit", "version", "slot", "probe")}
 
 
-def component_program(component: Data) -> str:
-    return f"{component['root']}/{component['slot']}/{component['release']['executable']}"
+def component_programs(component: Data) -> list[str]:
+    return [f"{component['root']}/{slot}/{component['release']['executable']}" for slot in running(component)]
 
 
-def component_unit(component: Data) -> Data:
-    return {
-        "name": f"{component['unit']}@{component['slot']}.service",
-        "on_change": "restart",
-        "enabled": True,
-        "state": "started",
-    }
+def unit_name(component: Data, slot: str) -> str:
+    return f"{component['unit']}@{slot}.service"
 
 
-def component_probe(component: Data) -> Data:
-    probe = component["probe"]
-    return {
-        "kind": probe["kind"],
-        "url": probe["url"],
-        "status": probe["status"],
-        "deadline": probe["start_timeout"],
-        "unit": component_unit(component)["name"],
-    }
+def component_units(component: Data) -> list[Data]:
+    """Arguments of `config_set`: what runs, and last the slot that does not; each starts again for what it reads alone."""
+    slots = running(component)
+    units: list[Data] = [
+        {
+            "name": unit_name(component, slot),
+            "on_change": "restart",
+            "enabled": slot == component["slot"],
+            "state": "started",
+            "files": _read_by(component, slot),
+        }
+        for slot in slots
+    ]
+    idle = [slot for slot in component["slot_environment"] if slot not in slots]
+    return [
+        *units,
+        *(
+            {"name": unit_name(component, slot), "on_change": "none", "enabled": False, "state": "stopped"}
+            for slot in idle
+        ),
+    ]
+
+
+def _read_by(component: Data, slot: str) -> list[str]:
+    """Paths whose change a slot has to start again for; the stand-in stays as it is while the slot at home changes."""
+    folder, name = f"/etc/{component['service']}", component["component"]
+    own = [f"{folder}/{name}.{slot}.env"]
+    if slot != component["slot"]:
+        return own
+    config = component["config"]
+    return [*own, f"{folder}/{name}.env", *([config["path"]] if config else [])]
+
+
+def component_probes(component: Data) -> list[Data]:
+    """Arguments of `probe` for each slot that runs."""
+    standin = component["standin"]
+    probes = [(component["slot"], component["probe"]), *([(standin["slot"], standin["probe"])] if standin else [])]
+    return [
+        {
+            "kind": probe["kind"],
+            "url": probe["url"],
+            "status": probe["status"],
+            "deadline": probe["start_timeout"],
+            "unit": unit_name(component, slot),
+        }
+        for slot, probe in probes
+    ]
 
 
 def reveal(text: str, services: Data, service: str) -> str:
@@ -142,9 +184,9 @@ class FilterModule:
             "component_releases": component_releases,
             "component_user_files": component_user_files,
             "component_files": component_files,
-            "component_program": component_program,
-            "component_unit": component_unit,
-            "component_probe": component_probe,
+            "component_programs": component_programs,
+            "component_units": component_units,
+            "component_probes": component_probes,
             "companion_root": companion_root,
             "reveal": reveal,
             "systemd_quote": systemd_quote,

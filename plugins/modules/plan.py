@@ -15,7 +15,12 @@ description:
   - Everything that is wrong with the inventory is reported together, before any host is touched. Each finding names the variable to mend and the remedy.
   - Definitions lie in C(services/) of the collection, and in C(services/) beside the inventory, which stand before the collection's.
   - The plan holds no secret's value.
-options: {}
+options:
+  rotate:
+    description:
+      - A secret that is about to change, as C(service.NAME). The plan then has C(detour), by which the service's other slot
+        stands in while it does; see C(docs/decisions/0003-rotation.md).
+    type: str
 attributes:
   check_mode:
     description: Changes nothing in any mode.

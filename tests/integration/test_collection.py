@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -57,26 +58,29 @@ def test_the_installed_plan_refuses_an_inventory_without_its_vault(installed: Pa
 
 
 def test_the_installed_plan_is_shown(installed: Path) -> None:
-    vault = {
+    secrets = {
+        "FLUXBASE_AUTH_JWT_SECRET": "hT9kQ2vLx7RmB4nWcY8sZp3JfGdA6eUoKiXrVtNbMqEwSaDyHuCj5gP1lF0zOqRs",
+        "FLUXBASE_ENCRYPTION_KEY": "Zk3mT8qLw5RxB2nVcY7sJp4HfGdA9eUo",
+        "FLUXBASE_DATABASE_PASSWORD": "b7f3e91c5a2d84f06e1b9c3d7a5f2e8041c6",
+        "FLUXBASE_STORAGE_S3_ACCESS_KEY": "K7mQ2xRt9WvLp4Zs8YcB",
+        "FLUXBASE_STORAGE_S3_SECRET_KEY": "vN3kT8qLw5RxB2nZcY7sJp4HfGdA9eUoQm6D",
+    }
+    given = {
         "vault_fluxbase_checksum": "sha256:" + "ab" * 32,
         "vault_deno_checksum": "sha256:" + "cd" * 32,
-        "vault_fluxbase_jwt_secret": "hT9kQ2vLx7RmB4nWcY8sZp3JfGdA6eUoKiXrVtNbMqEwSaDyHuCj5gP1lF0zOqRs",
-        "vault_fluxbase_encryption_key": "Zk3mT8qLw5RxB2nVcY7sJp4HfGdA9eUo",
-        "vault_fluxbase_database_password": "b7f3e91c5a2d84f06e1b9c3d7a5f2e8041c6",
-        "vault_fluxbase_s3_access_key": "K7mQ2xRt9WvLp4Zs8YcB",
-        "vault_fluxbase_s3_secret_key": "vN3kT8qLw5RxB2nZcY7sJp4HfGdA9eUoQm6D",
+        "fleet_secrets": {"fluxbase": secrets},
     }
-    given = [part for name, value in vault.items() for part in ("--extra-vars", f"{name}={value}")]
     output = run(
         installed,
         "ansible-playbook",
         "--inventory",
         str(ROOT / "inventories/production"),
         "selfhost.fleet.plan",
-        *given,
+        "--extra-vars",
+        json.dumps(given),
     )
     assert "120 for pools + 13 reserved of max_connections 200: 67 free" in output
-    assert not [name for name, value in vault.items() if "checksum" not in name and value in output]
+    assert [name for name, value in secrets.items() if value in output] == []
 
 
 def test_every_module_and_role_has_its_documentation(installed: Path) -> None:

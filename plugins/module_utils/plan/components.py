@@ -53,6 +53,7 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "user": declared.get("user", service.name),
         "version": service.version,
         "slot": service.slot,
+        "standin": None,
         "slots": {slot: {port: numbers[slot] for port, numbers in ports.items() if slot in numbers} for slot in SLOTS},
         "listen": topology.listen(host),
         "root": f"/opt/{service.name}/{name}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from . import budget, network
 from .definitions import Definitions, schema_findings
+from .detour import detour
 from .distributions import CONTRIB, DISTRIBUTIONS
 from .findings import Finding, Findings
 from .model import Data, Inventory
@@ -23,18 +24,25 @@ class Plan:
     hosts: Data = field(default_factory=dict)
     budget: Data = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    detour: Data = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
 
     def as_fact(self) -> Data:
-        return {"hosts": self.hosts, "budget": self.budget, "notes": self.notes}
+        return {"hosts": self.hosts, "budget": self.budget, "notes": self.notes, "detour": self.detour}
 
 
 def compute(
-    inventory: Inventory, definitions: Definitions, inventory_schema: Data, undefined: Iterable[Finding] = ()
+    inventory: Inventory,
+    definitions: Definitions,
+    inventory_schema: Data,
+    undefined: Iterable[Finding] = (),
+    *,
+    rotate: str | None = None,
 ) -> Plan:
     """Never raises for what a user wrote: that becomes findings, all of them at once.
 
     `undefined` are findings from before: variables that could not be filled in, and so are missing from the inventory.
+    `rotate` is a secret as `service.NAME`: the plan then has the detour by which it changes.
     """
     plan = Plan(findings=Findings(list(undefined)))
     findings = plan.findings
@@ -59,6 +67,8 @@ def compute(
         return plan
     plan.hosts = {host.name: slice_of(topology, host) for host in inventory.hosts.values()}
     plan.budget = budget.summary(inventory, services)
+    if rotate is not None:
+        plan.detour = detour(topology, rotate, plan.hosts, findings)
     if len(topology.databases) > 1:
         others = ", ".join(host.name for host in topology.databases[1:])
         plan.notes.append(

@@ -17,6 +17,7 @@ PLACEHOLDERS = re.compile(
 )
 DEFAULT_MIN_LENGTH = 16
 DEFAULT_ENTROPY = 2.5  # bits per character: lets a hexadecimal string pass, not aaaa or abcabc
+PLAYBOOK = "ansible-playbook selfhost.fleet.secrets"
 
 
 def entropy(text: str) -> float:
@@ -52,17 +53,30 @@ def problem(value: object, rule: Data) -> str | None:
     return None
 
 
+def rules_of(service: Service) -> dict[str, Data]:
+    return dict(service.contract.get("secrets") or {})
+
+
+def missing(service: Service) -> list[str]:
+    """Names of secrets that the service cannot be without and that have no value."""
+    given = service.wanted.get("secrets") or {}
+    return [name for name, rule in rules_of(service).items() if rule.get("required", True) and name not in given]
+
+
 def check(service: Service, findings: Findings) -> None:
     """Every secret of a service against its rule."""
-    rules: dict[str, Data] = service.contract.get("secrets") or {}
+    rules = rules_of(service)
+    absent = missing(service)
     given = service.wanted.get("secrets") or {}
     for name, rule in rules.items():
         remedy = f"Make one with: {rule.get('generate', 'openssl rand -base64 48')}, and keep it in an encrypted file (ansible-vault)"
+        if name in absent:
+            findings.add(
+                f"{service.variable}.secrets.{name}",
+                f"is missing ({rule.get('description', 'a secret')})",
+                f"{remedy}. Or make all that are missing: {PLAYBOOK}",
+            )
         if name not in given:
-            if rule.get("required", True):
-                findings.add(
-                    f"{service.variable}.secrets.{name}", f"is missing ({rule.get('description', 'a secret')})", remedy
-                )
             continue
         wrong = problem(given[name], rule)
         if wrong:

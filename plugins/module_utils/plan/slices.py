@@ -46,7 +46,7 @@ def slice_of(topology: Topology, host: Host) -> Data:
         "postgres": _postgres(topology, host, distribution.postgres, databases) if present["postgres"] else None,
         "pooler": _pooler(topology, host, pooled) if pooled else None,
         "components": [component(topology, service, name, host) for service in services for name in service.components],
-        "edge": {"sites": [_site(topology, service, host) for service in topology.services if service.domains]}
+        "edge": {"sites": [site(topology, service, host) for service in topology.services if service.domains]}
         if is_edge
         else None,
     }
@@ -180,7 +180,8 @@ def _pooler(topology: Topology, host: Host, services: list[Service]) -> Data:
     }
 
 
-def _site(topology: Topology, service: Service, edge: Host) -> Data:
+def site(topology: Topology, service: Service, edge: Host) -> Data:
+    """A service as an edge shows it to its users."""
     first = next(iter(service.components))
     routes: list[Data] = []
     limits: dict[str, Data] = {}

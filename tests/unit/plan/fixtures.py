@@ -70,8 +70,12 @@ def three_tiers(**variables: Any) -> Inventory:
     return Inventory(hosts, {"all": names, **groups}, wanted)
 
 
-def plan(inventory: Inventory, *folders: Path, undefined: Sequence[Finding] = ()) -> Plan:
+def plan(inventory: Inventory, *folders: Path, undefined: Sequence[Finding] = (), rotate: str | None = None) -> Plan:
     schema = json.loads((SERVICES / "schema" / "inventory.schema.json").read_text())
     return compute(
-        inventory, Definitions([SERVICES, *folders], SERVICES / "schema" / "definition.schema.json"), schema, undefined
+        inventory,
+        Definitions([SERVICES, *folders], SERVICES / "schema" / "definition.schema.json"),
+        schema,
+        undefined,
+        rotate=rotate,
     )

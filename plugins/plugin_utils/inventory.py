@@ -1,0 +1,105 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Ansible's view of the inventory as the plain data that the plan is computed from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings import Finding
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Host, Inventory
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.secrets import PLAYBOOK
+
+SERVICES = Path(__file__).resolve().parents[2] / "services"
+UNDEFINED = object()
+IMPLICIT = {"localhost", "127.0.0.1", "::1"}
+# Variables of single hosts and of roles, and the secrets themselves, which `fleet_services` refers to; every other
+# variable called fleet_* is the fleet's, and must be known.
+NOT_FLEET_WIDE = {
+    "fleet_address",
+    "fleet_os",
+    "fleet_architecture",
+    "fleet_plan",
+    "fleet_local_ca_dir",
+    "fleet_secrets",
+    "fleet_secrets_next",
+}
+
+
+class InventoryReader:
+    """Reads the variables of a task; `undefined` is what could not be filled in, and so is missing from the inventory."""
+
+    def __init__(self, templar: Any, variables: dict[str, Any]) -> None:
+        self._templar = templar
+        self._variables = variables
+        self.undefined: list[Finding] = []
+
+    def sources(self) -> list[Path]:
+        return [Path(str(source)) for source in self._variables.get("ansible_inventory_sources") or []]
+
+    def definitions(self) -> Definitions:
+        """The collection's, and those in folders `services` beside the inventory's sources."""
+        own = [(source.parent if source.is_file() else source) / "services" for source in self.sources()]
+        return Definitions([SERVICES, *own], SERVICES / "schema" / "definition.schema.json")
+
+    @staticmethod
+    def schema() -> dict[str, Any]:
+        return dict(json.loads((SERVICES / "schema" / "inventory.schema.json").read_text()))
+
+    def inventory(self) -> Inventory:
+        variables = self._variables
+        groups = {name: [host for host in hosts if host not in IMPLICIT] for name, hosts in variables["groups"].items()}
+        hosts = {name: self._host(name, variables["hostvars"][name]) for name in groups["all"]}
+        wanted = {
+            name: self.resolve(name, value)
+            for name, value in variables.items()
+            if name.startswith("fleet_") and name not in NOT_FLEET_WIDE
+        }
+        return Inventory(hosts=hosts, groups=groups, variables=wanted)
+
+    def resolve(self, path: str, value: Any) -> Any:
+        """A variable with its templates filled in, as plain data; leaf by leaf, so that every undefined one is reported and not only the first."""
+        if isinstance(value, dict):
+            found = {str(key): self.resolve(f"{path}.{key}", item) for key, item in value.items()}
+            return {key: item for key, item in found.items() if item is not UNDEFINED}
+        if isinstance(value, (list, tuple)):
+            return [
+                item
+                for item in (self.resolve(f"{path}.{number}", item) for number, item in enumerate(value))
+                if item is not UNDEFINED
+            ]
+        try:
+            filled = self._templar.template(value)
+        except AnsibleUndefinedVariable as error:
+            remedy = "Define that variable, or take this line out"
+            if ".secrets" in path:
+                remedy += f". A secret of fleet_secrets is made with: {PLAYBOOK}"
+            return self._not_filled(path, error, remedy)
+        except AnsibleError as error:
+            return self._not_filled(path, error, "Mend what it looks up, or take this line out")
+        return self.resolve(path, filled) if isinstance(filled, (dict, list, tuple)) else _plain(filled)
+
+    def _not_filled(self, path: str, error: AnsibleError, remedy: str) -> object:
+        words = " ".join(str(error.message).split()).rstrip(".")
+        self.undefined.append(Finding(path, f"cannot be filled in: {words}", remedy))
+        return UNDEFINED
+
+    @staticmethod
+    def _host(name: str, variables: Any) -> Host:
+        return Host(
+            name=name,
+            address=str(variables.get("fleet_address") or variables.get("ansible_host") or name),
+            os=str(variables.get("fleet_os", "debian-13")),
+            architecture=str(variables.get("fleet_architecture", "amd64")),
+            ssh_port=int(variables.get("ansible_port") or 22),
+        )
+
+
+def _plain(value: Any) -> Any:
+    """A single value without Ansible's tags."""
+    if isinstance(value, bool) or value is None:
+        return value
+    return next((kind(value) for kind in (int, float, str) if isinstance(value, kind)), str(value))

@@ -1,0 +1,46 @@
+"""When a slot has nobody left who is connected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ansible_collections.selfhost.fleet.plugins.module_utils.drain import connected, drain
+
+# 8081 is 1F91. 0A is a listener, 06 a closed one in its time of waiting.
+TABLE = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1
+   1: 0100007F:1F91 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 2
+   2: 0100007F:C350 0100007F:1F91 01 00000000:00000000 00:00000000 00000000     0        0 3
+   3: 0100007F:1F91 0100007F:C351 06 00000000:00000000 00:00000000 00000000     0        0 4
+   0: 00000000000000000000000001000000:1F91 00000000000000000000000001000000:C352 01 00000000:00000000 00:00000000 0 0 0 5
+"""
+QUIET = TABLE.splitlines()[0]
+
+
+def drained(read: Callable[[float], str], *, timeout: float = 30, quiet: float = 1) -> tuple[int, float]:
+    """What is left, and the seconds that it took by a clock of its own."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    left = drain({8081}, timeout=timeout, quiet=quiet, read=lambda: read(now[0]), clock=lambda: now[0], sleep=sleep)
+    return left, now[0]
+
+
+def test_only_established_connections_to_the_port_count() -> None:
+    assert connected(TABLE, {8081}) == 2
+    assert connected(TABLE, {8082}) == 0
+
+
+def test_it_waits_until_nobody_has_been_there_for_a_while() -> None:
+    assert drained(lambda now: TABLE if now < 5 else QUIET) == (0, 6.0)
+
+
+def test_one_who_comes_back_begins_it_anew() -> None:
+    assert drained(lambda now: TABLE if now < 5 or 5.5 <= now < 7 else QUIET) == (0, 8.0)
+
+
+def test_when_the_time_is_over_it_says_how_many_are_left() -> None:
+    assert drained(lambda now: TABLE) == (2, 30.0)
