@@ -9,6 +9,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.compute import compute
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader
 
+ROTATE = "ansible-playbook selfhost.fleet.rotate"
+
 
 class ActionModule(ActionBase):
     """Turns Ansible's view of the inventory into plain data, and the plan into a fact."""
@@ -24,6 +26,11 @@ class ActionModule(ActionBase):
         plan = compute(inventory, reader.definitions(), reader.schema(), reader.undefined, rotate=options["rotate"])
         if plan.findings:
             return {**result, "failed": True, "msg": plan.findings.text()}
+        plan.notes += [
+            f"{name} has a new value that is not in use. Finish its rotation: {ROTATE} -e secret={name}"
+            for name in reader.unfinished()
+            if name != options["rotate"]
+        ]
         if plan.notes:
             # Whoever runs site.yml does not read the plan's table.
             result["warnings"] = plan.notes

@@ -60,6 +60,12 @@ class InventoryReader:
         }
         return Inventory(hosts=hosts, groups=groups, variables=wanted)
 
+    def unfinished(self) -> list[str]:
+        """Rotations that were begun, as `service.NAME`; their values are not looked at."""
+        upcoming = self._variables.get("fleet_secrets_next")
+        services = upcoming.items() if isinstance(upcoming, dict) else ()
+        return [f"{service}.{name}" for service, names in services if isinstance(names, dict) for name in names]
+
     def resolve(self, path: str, value: Any) -> Any:
         """A variable with its templates filled in, as plain data; leaf by leaf, so that every undefined one is reported and not only the first."""
         if isinstance(value, dict):

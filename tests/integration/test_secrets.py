@@ -349,6 +349,9 @@ def test_a_rotation_that_was_cut_off_is_finished_by_the_next(site: Fleet) -> Non
         begun = yaml.safe_load(site.text())["fleet_secrets_next"]["fluxbase"]["FLUXBASE_DATABASE_PASSWORD"]
         assert site.logs_in("fluxbase", old), "the old one works"
         assert site.logs_in("fluxbase_rotation", begun), "and the new one works before the old one ends"
+        assert f"Finish its rotation: ansible-playbook selfhost.fleet.rotate -e secret={DATABASE}" in " ".join(
+            site.run("plan").output.split()
+        )
         site.run("rotate", secret=DATABASE)
     assert [found for _, found in answers if found not in (200, 201)] == []
     assert site.values()["FLUXBASE_DATABASE_PASSWORD"] == begun
