@@ -20,7 +20,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(argument_spec={"rotate": {"type": "str", "no_log": False}})
+        _checked, options = self.validate_argument_spec(argument_spec={"rotate": {"type": "str", "no_log": False}})
         reader = InventoryReader(self._templar, task_vars or {})
         inventory = reader.inventory()
         plan = compute(inventory, reader.definitions(), reader.schema(), reader.undefined, rotate=options["rotate"])

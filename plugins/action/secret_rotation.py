@@ -35,14 +35,14 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        _checked, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
         if self._task.check_mode:
             return result | {
                 "failed": True,
                 "msg": "A rotation has no check mode: what it does depends on what it did before.",
             }
         reader = InventoryReader(self._templar, task_vars or {})
-        name, _, secret = options["secret"].partition(".")
+        name, _dot, secret = options["secret"].partition(".")
         try:
             store = SecretStore(
                 Path(options["path"]) if options["path"] else default_path(reader.sources()),

@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(argument_spec={"path": {"type": "str"}})
+        _checked, options = self.validate_argument_spec(argument_spec={"path": {"type": "str"}})
         try:
             return result | self._make(options["path"], task_vars or {})
         except SecretError as error:

@@ -54,7 +54,7 @@ class VaultFile:
 
     def write(self, text: str) -> None:
         """Under the password and the vault id that the file has; a new one under those that `ansible-vault create` takes."""
-        _, vault_id, secret = self._read()
+        _text, vault_id, secret = self._read()
         if secret is None:
             try:
                 vault_id, secret = match_encrypt_secret(self._vault.secrets, constants.DEFAULT_VAULT_ENCRYPT_IDENTITY)

@@ -49,7 +49,7 @@ def ask(connection, method, path, body=None):
 
 def writer():
     connection = connected()
-    status, _ = ask(connection, "POST", "/api/v1/items", json.dumps({"body": "constant"}))
+    status, _body = ask(connection, "POST", "/api/v1/items", json.dumps({"body": "constant"}))
     connection.close()
     return status
 
@@ -168,7 +168,7 @@ class Fleet:
         finally:
             self.client.root("touch /root/constant.stop")
             self.client.root("while systemctl is-active --quiet constant; do sleep 0.1; done", timeout=60)
-        answers += [(begun, found) for begun, found in json.loads(self.client.read("/root/constant.json"))]
+        answers += map(tuple, json.loads(self.client.read("/root/constant.json")))
 
 
 def fleet_of(host: Host, client: Host, folder: Path, version: str, program: Path) -> Fleet:
@@ -236,14 +236,14 @@ def test_missing_secrets_are_made_and_pass_the_plan(made: tuple[Fleet, Run]) -> 
 
 
 def test_a_second_run_leaves_the_file_as_it_is(made: tuple[Fleet, Run]) -> None:
-    fleet, _ = made
+    fleet, _run = made
     before = fleet.file.read_bytes()
     assert fleet.run("secrets").changed == []
     assert fleet.file.read_bytes() == before
 
 
 def test_only_what_is_missing_is_added(made: tuple[Fleet, Run]) -> None:
-    fleet, _ = made
+    fleet, _run = made
     before = fleet.text()
     gone = next(line for line in before.splitlines() if "FLUXBASE_AUTH_JWT_SECRET" in line)
     edited = before.replace(f"{gone}\n", "    # made by hand, long ago\n") + "mine: 'odd   value'\n"
@@ -256,7 +256,7 @@ def test_only_what_is_missing_is_added(made: tuple[Fleet, Run]) -> None:
 
 
 def test_another_vault_password_is_refused(made: tuple[Fleet, Run], tmp_path: Path) -> None:
-    fleet, _ = made
+    fleet, _run = made
     before = fleet.file.read_bytes()
     (tmp_path / "other").write_text("another password\n")
     run = fleet.run(
@@ -267,7 +267,7 @@ def test_another_vault_password_is_refused(made: tuple[Fleet, Run], tmp_path: Pa
 
 
 def test_a_file_that_a_folder_would_hide_is_not_hidden(made: tuple[Fleet, Run], tmp_path: Path) -> None:
-    fleet, _ = made
+    fleet, _run = made
     (tmp_path / "vault-password").write_text("a vault's password\n")
     (tmp_path / "group_vars").mkdir()
     (tmp_path / "group_vars" / "all.yml").write_text("mine: here\n")
@@ -277,7 +277,7 @@ def test_a_file_that_a_folder_would_hide_is_not_hidden(made: tuple[Fleet, Run], 
 
 def test_a_secret_from_a_lookup_is_not_made(made: tuple[Fleet, Run], tmp_path: Path) -> None:
     """As those of community.sops and community.hashi_vault are: a line of the inventory, filled in when it is needed."""
-    fleet, _ = made
+    fleet, _run = made
     (tmp_path / "vault-password").write_text("a vault's password\n")
     (tmp_path / "elsewhere").write_text("Zk3mT8qLw5RxB2nVcY7sJp4HfGdA9eUo")
     own = {
@@ -353,7 +353,7 @@ def test_a_rotation_that_was_cut_off_is_finished_by_the_next(site: Fleet) -> Non
             site.run("plan").output.split()
         )
         site.run("rotate", secret=DATABASE)
-    assert [found for _, found in answers if found not in (200, 201)] == []
+    assert [found for _begun, found in answers if found not in (200, 201)] == []
     assert site.values()["FLUXBASE_DATABASE_PASSWORD"] == begun
     assert site.logs_in("fluxbase", begun)
     assert not site.logs_in("fluxbase", old)

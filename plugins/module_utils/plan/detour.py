@@ -25,7 +25,7 @@ LONGEST_NAME = 63  # bytes; PostgreSQL cuts off the rest
 
 def detour(topology: Topology, wanted: str, home: Data, findings: Findings) -> Data:
     """The slices by host while `wanted` (`service.SECRET`) changes, and what a playbook has to know beside them."""
-    name, _, secret = wanted.partition(".")
+    name, _dot, secret = wanted.partition(".")
     service = next((each for each in topology.services if each.name == name), None)
     if service is None or secret not in rules_of(service):
         known = [f"{each.name}.{rule}" for each in topology.services for rule in rules_of(each)]

@@ -53,7 +53,7 @@ def test_an_address_with_the_password_in_it_has_the_other_login_as_well() -> Non
             "FLUXBASE_JWT_SECRET": SECRETS["FLUXBASE_AUTH_JWT_SECRET"],
         },
     )
-    _, found = detour(inventory=one_host(fleet_services={"fluxbase": old}))
+    _home, found = detour(inventory=one_host(fleet_services={"fluxbase": old}))
     address = found["hosts"]["web1"]["components"][0]["standin"]["secrets"]["DATABASE_URL"]
     assert address.startswith("postgresql://fluxbase_rotation:{secret.FLUXBASE_DATABASE_PASSWORD__NEXT}@")
 

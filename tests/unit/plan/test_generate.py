@@ -23,7 +23,7 @@ SHIPPED = [
 
 @pytest.mark.parametrize("rule", SHIPPED)
 def test_every_rule_that_comes_with_the_collection_is_kept(rule: dict[str, Any]) -> None:
-    made = {generate(rule) for _ in range(50)}
+    made = {generate(rule) for _turn in range(50)}
     assert len(made) == 50
     assert [problem(value, rule) for value in made] == [None] * 50
 
@@ -63,7 +63,7 @@ def test_odd_rules_are_kept(seed: int) -> None:
 
 def test_one_that_is_refused_is_not_made() -> None:
     rule = {"length": 1, "alphabet": "ab", "refused": ["a"], "entropy": 0}
-    assert {generate(rule) for _ in range(20)} == {"b"}
+    assert {generate(rule) for _turn in range(20)} == {"b"}
 
 
 @pytest.mark.parametrize(
