@@ -75,7 +75,7 @@ class SystemRunner:
         limit = self.timeout if timeout is None else timeout
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "PATH": SEARCH_PATH, **(env or {})}
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # run_command has no time-out
                 command,
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -7,16 +7,17 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-
 from .host import CertificateError
 
-PEM = serialization.Encoding.PEM
+# ansible-core brings it to every controller. Ansible's import test takes this for a host, which has none.
+with suppress(ModuleNotFoundError):
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def check(
         # The error is left out: nothing of a key may reach a log.
         raise CertificateError(f"{label}: the key is not a PEM private key without passphrase") from error
     leaf = chain[0]
-    spki = (PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    pem = serialization.Encoding.PEM
+    spki = (pem, serialization.PublicFormat.SubjectPublicKeyInfo)
     if private.public_key().public_bytes(*spki) != leaf.public_key().public_bytes(*spki):
         raise CertificateError(
             f"{label}: the key does not belong to the certificate (the leaf has to be the first in the file)"
@@ -66,8 +68,8 @@ def check(
         raise CertificateError(f"{label} does not cover {', '.join(missing)}")
     authorities = _certificates(_text(ca, f"{label}, ca"), f"{label}, ca") if ca else chain[1:] or chain
     return Provided(
-        chain="".join(c.public_bytes(PEM).decode() for c in chain),
-        ca="".join(c.public_bytes(PEM).decode() for c in authorities),
+        chain="".join(c.public_bytes(pem).decode() for c in chain),
+        ca="".join(c.public_bytes(pem).decode() for c in authorities),
         key=key_text if key_text.endswith("\n") else key_text + "\n",
         days_left=(leaf.not_valid_after_utc - now).days,
     )

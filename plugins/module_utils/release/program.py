@@ -83,7 +83,7 @@ def _run(argv: Sequence[str], timeout: float, user: str) -> tuple[int | None, st
             identity = {"user": 65534, "group": 65534, "extra_groups": []}
     # To a file: a program that never stops printing must not fill this one's memory.
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # run_command has no time-out
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
