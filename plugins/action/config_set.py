@@ -12,10 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleUndefinedVariable
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
+from ansible_collections.selfhost.fleet.plugins.plugin_utils.fresh_connection import (
+    fresh_connection,
+    is_over_the_network,
+)
+
+MODULE = "selfhost.fleet.config_set"
 
 
 class RenderError(Exception):
@@ -37,12 +43,47 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             # No exception is passed on: Ansible would print all that led to it, values included.
             return {"failed": True, "msg": str(error), "phase": "render", "rolled_back": False}
         rendered = int((time.monotonic() - started) * 1000)
-        result: dict[str, Any] = self._execute_module(
-            module_name="selfhost.fleet.config_set", module_args=arguments, task_vars=variables
-        )
+        begun = time.monotonic()
+        result: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
         if isinstance(result.get("timings_ms"), dict):
             result["timings_ms"]["render"] = rendered
+        if result.get("pending"):
+            return self._confirm(result, arguments, variables, begun)
         return result
+
+    def _confirm(
+        self, result: dict[str, Any], arguments: dict[str, Any], variables: dict[str, Any], begun: float
+    ) -> dict[str, Any]:
+        """Keep the change if a fresh connection gets through; else take it back over the one that there is."""
+
+        def call(state: str) -> dict[str, Any]:
+            names = {key: arguments[key] for key in ("name", "timeout") if key in arguments}
+            called: dict[str, Any] = self._execute_module(
+                module_name=MODULE, module_args={**names, "state": state}, task_vars=variables
+            )
+            return called
+
+        failure = {**result, "failed": True, "changed": False, "pending": False, "phase": "confirm"}
+        name = arguments["name"]
+        try:
+            with fresh_connection(self._connection):
+                confirmed = call("confirmed")
+        except AnsibleConnectionFailure as error:
+            reason = str(error)
+        else:
+            if not confirmed.get("failed"):
+                if is_over_the_network(self._connection):
+                    # What follows goes over a connection that the new state has let in.
+                    self._connection.reset()
+                return {**result, "pending": False}
+            reason = str(confirmed.get("msg") or "the module that confirms it failed")
+        try:
+            call("taken_back")
+        except AnsibleConnectionFailure:
+            # The host takes it back by itself. It must be reachable when this task has ended, or its rescue could not run.
+            time.sleep(max(0.0, begun + float(arguments["confirm_within"]) - time.monotonic()) + 1)
+        message = f"{name} was taken back: a fresh connection to the host fails with it. It says: {reason}"
+        return {**failure, "rolled_back": True, "msg": message}
 
     def _files(self, entries: Any, variables: dict[str, Any]) -> list[dict[str, Any]]:
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):

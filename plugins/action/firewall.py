@@ -9,10 +9,9 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
+from ansible_collections.selfhost.fleet.plugins.plugin_utils.fresh_connection import fresh_connection
 
 MODULE = "selfhost.fleet.firewall"
-# Connections that the firewall can cut; others (docker, local) have nothing to open anew.
-OVER_THE_NETWORK = ("ssh", "paramiko_ssh")
 
 
 class ActionModule(ActionBase):
@@ -28,11 +27,10 @@ class ActionModule(ActionBase):
             return result
         deadline = time.monotonic() + int(arguments.get("rollback_after", 30))
         try:
-            if self._connection.transport in OVER_THE_NETWORK:
-                self._connection.reset()
-            confirmed = self._execute_module(
-                module_name=MODULE, module_args={**arguments, "state": "confirmed"}, task_vars=task_vars
-            )
+            with fresh_connection(self._connection):
+                confirmed = self._execute_module(
+                    module_name=MODULE, module_args={**arguments, "state": "confirmed"}, task_vars=task_vars
+                )
         except AnsibleConnectionFailure as error:
             # The host must be reachable again when this task has ended, or its rescue could not run.
             time.sleep(max(0.0, deadline - time.monotonic()) + 1)

@@ -179,6 +179,27 @@ options:
     description: Seconds for each validator and command, each action of a unit, and to wait for another transaction.
     type: float
     default: 60
+  confirm_within:
+    description:
+      - Seconds after which a change is taken back by the host itself, unless the controller has reached the host over a
+        fresh connection. For what could cut the controller off. 0 where no confirmation is needed.
+      - To be longer than a connection's time-out. A change that the controller cannot confirm is taken back at once
+        where the former connection still lives.
+    type: float
+    default: 0
+  keep_login:
+    description:
+      - For a set that configures C(sshd). The candidate has to let in, with a key, the user that this run came in as,
+        from the same address; asked of C(sshd -T) before anything is live. Nothing is asked where the run did not come
+        over SSH.
+    type: bool
+    default: false
+  state:
+    description:
+      - V(confirmed) keeps a change that waits for it, V(taken_back) undoes it; used by the action plugin itself.
+    type: str
+    choices: [present, confirmed, taken_back]
+    default: present
 author:
   - The selfhost.fleet authors (@selfhost)
 extends_documentation_fragment:
@@ -246,6 +267,10 @@ units:
   type: dict
   returned: success
   sample: {nginx.service: [reload]}
+pending:
+  description: Whether the change waits to be confirmed.
+  type: bool
+  returned: success
 recovered:
   description: Sets whose interrupted run was undone first.
   type: list
@@ -256,7 +281,7 @@ timings_ms:
   type: dict
   returned: always
 phase:
-  description: Where it failed, one of input, recover, compare, validate, swap, apply and probe.
+  description: Where it failed, one of input, recover, compare, validate, swap, apply, probe and confirm.
   type: str
   returned: failure
 rolled_back:
@@ -269,17 +294,21 @@ unit:
   returned: when a unit failed
 """
 
+import os  # noqa: E402
 from collections.abc import Mapping, Sequence  # noqa: E402
 from dataclasses import asdict  # noqa: E402
+from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.probe import ProbeSpec, ProbeSpecError, probe  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.engine import Transaction  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.ssh.login import LoginSandbox  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.ssh.way_in import way_in  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.engine import Outcome, Transaction  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import SetSpec, TransactionError  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.signals import Ended, watch_signals  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.validate import NamespaceSandbox  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.validate import NamespaceSandbox, Sandbox  # noqa: E402
 
 OWNERSHIP: dict[str, Any] = {
     "path": {"type": "str", "required": True},
@@ -334,6 +363,9 @@ ARGUMENTS: dict[str, Any] = {
     "probes": {"type": "list", "elements": "dict", "default": []},
     "probe": {"type": "dict"},
     "timeout": {"type": "float", "default": 60},
+    "confirm_within": {"type": "float", "default": 0},
+    "keep_login": {"type": "bool", "default": False},
+    "state": {"type": "str", "choices": ["present", "confirmed", "taken_back"], "default": "present"},
 }
 
 
@@ -352,9 +384,13 @@ def main() -> None:
         for options in probes:
             ProbeSpec.from_mapping(options)
         spec = SetSpec.from_params({**module.params, "probes": probes})
-        transaction = Transaction(spec, runner=runner, sandbox=NamespaceSandbox(runner), prober=ask)
+        sandbox: Sandbox = NamespaceSandbox(runner)
+        came = way_in(Path("/proc"), os.getpid()) if module.params["keep_login"] else None
+        if came:
+            sandbox = LoginSandbox(sandbox, came)
+        transaction = Transaction(spec, runner=runner, sandbox=sandbox, prober=ask)
         watch_signals()
-        outcome = transaction.run(check=module.check_mode)
+        outcome = _course(transaction, module.params["state"], check=module.check_mode)
     except TransactionError as error:
         found = transaction.outcome if transaction else None
         facts: dict[str, Any] = {"phase": error.phase, "rolled_back": False}
@@ -373,6 +409,14 @@ def main() -> None:
     result = asdict(outcome)
     _warn(module, result.pop("warnings"))
     module.exit_json(**result)
+
+
+def _course(transaction: Transaction, state: str, *, check: bool) -> Outcome:
+    if state == "confirmed":
+        return transaction.confirm()
+    if state == "taken_back":
+        return transaction.take_back()
+    return transaction.run(check=check)
 
 
 def _warn(module: AnsibleModule, warnings: Sequence[str]) -> None:

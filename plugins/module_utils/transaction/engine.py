@@ -42,6 +42,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.units i
     needs_daemon_reload,
 )
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.validate import Sandbox
+from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.way_back import WayBack
 
 # A probe's options to (whether it holds, in its own words).
 Prober = Callable[[Mapping[str, Any]], tuple[bool, str]]
@@ -50,6 +51,7 @@ Prober = Callable[[Mapping[str, Any]], tuple[bool, str]]
 @dataclass
 class Outcome:
     changed: bool = False
+    pending: bool = False
     changed_files: list[str] = field(default_factory=list)
     removed_files: list[str] = field(default_factory=list)
     validated: bool | None = None
@@ -90,6 +92,7 @@ class Transaction:
         root: Path = Path("/"),
         units: Units | None = None,
         gone: Collection[str] = (),
+        way_back: WayBack | None = None,
     ) -> None:
         self.spec = spec
         self.runner = runner
@@ -97,6 +100,7 @@ class Transaction:
         self.prober = prober
         self.root = root
         self.gone = gone
+        self.way_back = way_back or WayBack(spec.name, runner)
         self.units = units or Units(runner, timeout=spec.timeout)
         self.recovery = Recovery(root, runner, self.units, spec.timeout)
         self.outcome = Outcome()
@@ -114,6 +118,29 @@ class Transaction:
             raise
         finally:
             self.outcome.timings_ms["total"] = int((time.monotonic() - started) * 1000)
+        return self.outcome
+
+    def confirm(self) -> Outcome:
+        """Keep a change that waits for it."""
+        with host_lock(self.root, self.spec.name, self.spec.timeout):
+            journal = Journal.load(self.root, self.spec.name)
+            if journal is None or journal.stage != "pending":
+                raise TransactionError(
+                    f"{self.spec.name} was taken back before it was confirmed; the former state is in force",
+                    phase="confirm",
+                    rolled_back=True,
+                )
+            journal.save("committed")
+            journal.remove()
+            self.outcome.warnings += self.way_back.disarm()
+        self.outcome.changed = True
+        return self.outcome
+
+    def take_back(self) -> Outcome:
+        """Undo a change that waits to be confirmed, before its time is over."""
+        with host_lock(self.root, self.spec.name, self.spec.timeout):
+            self.outcome.recovered = self.recovery.all()
+            self.outcome.warnings += self.way_back.disarm()
         return self.outcome
 
     # -- the two courses
@@ -236,6 +263,9 @@ class Transaction:
         try:
             with self._timed("swap"):
                 journal.begin(difference, manifest_path(spec.name), secrets.token_hex(4))
+                waits = bool(work) and spec.confirm_within > 0
+                if waits:
+                    self.way_back.arm(journal.folder, spec.confirm_within)
                 if work.going:
                     journal.save("applying")
                     for entry in journal.units:
@@ -247,11 +277,14 @@ class Transaction:
                     self._apply(work, journal)
                 with self._timed("probe"):
                     self._probe()
-            journal.save("committed")
+            journal.save("pending" if waits else "committed")
         except BaseException as error:
             self._undo(work, journal, error)
             raise
-        journal.remove()
+        if waits:
+            self.outcome.pending = True
+        else:
+            journal.remove()
 
     def _unit_entries(self, work: _Work) -> list[UnitEntry]:
         entries = []
@@ -303,6 +336,8 @@ class Transaction:
                 end = f"The former files are back, but not all of the running state:\n{work.redact(chr(10).join(left))}"
             elif not isinstance(error, TransactionError) or error.phase in ("apply", "probe"):
                 end += self._probe_former()
+        if self.spec.confirm_within:
+            self.outcome.warnings += self.way_back.disarm()
         if isinstance(error, TransactionError):
             paths = ", ".join(work.difference.paths)
             where = f"{self.spec.name} ({paths})" if paths else self.spec.name

@@ -24,8 +24,9 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model i
 FOLDER = "/var/lib/selfhost/transactions"
 VERSION = 1
 
-# staging: nothing live was touched; swapping: files may be new; applying: running state too; committed: it holds.
-Stage = Literal["staging", "swapping", "applying", "committed"]
+# staging: nothing live was touched; swapping: files may be new; applying: running state too; pending: it holds, and
+# goes unless it is confirmed; committed: it stays.
+Stage = Literal["staging", "swapping", "applying", "pending", "committed"]
 
 
 @dataclass

@@ -62,7 +62,7 @@ SHARED_DIRECTORIES = frozenset(
     )
 )
 
-Phase = Literal["input", "recover", "compare", "validate", "swap", "apply", "probe"]
+Phase = Literal["input", "recover", "compare", "validate", "swap", "apply", "probe", "confirm"]
 OnChange = Literal["reload", "restart", "none"]
 State = Literal["started", "stopped", "kept"]
 
@@ -118,6 +118,7 @@ class SetSpec:
     units: tuple[UnitSpec, ...] = ()
     probes: tuple[Mapping[str, Any], ...] = ()
     timeout: float = 60.0
+    confirm_within: float = 0.0  # seconds; 0 where the change needs no confirmation
 
     @property
     def parents(self) -> set[str]:
@@ -148,6 +149,7 @@ class SetSpec:
             units=units,
             probes=tuple(params.get("probes") or ()),
             timeout=float(params.get("timeout") or 60),
+            confirm_within=float(params.get("confirm_within") or 0),
         )
 
 

@@ -63,7 +63,7 @@ class Recovery:
 
     def back(self, journal: Journal, *, touched_only: bool) -> list[str]:
         """Files, then what runs over them. Returns what of the running state did not come back, in words."""
-        applied = journal.stage == "applying"
+        applied = journal.stage in ("applying", "pending")
         if (journal.folder / "journal.json").exists():
             restore(self.root, journal)
         left: list[str] = []
