@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: firewall
-short_description: Lets in what the plan lists, and nothing else
+short_description: Lets in what the plan lists, and nothing else; lets out what it lists, where that is wanted
 version_added: 0.1.0
 description:
   - Holds one nftables table, C(inet selfhost_fleet), that drops what comes in and is not listed. No other is touched.
@@ -37,10 +37,58 @@ options:
         type: list
         elements: str
         required: true
+      rate:
+        description:
+          - How many new connections one source may open; more are dropped, and its client tries again by itself. A source is an
+            IPv4 address or an IPv6 /64. Connections that are open already do not count.
+        type: dict
+        suboptions:
+          per_minute:
+            description: Connections per minute that it may go on with.
+            type: int
+            required: true
+          burst:
+            description: Connections that it may open at once before that.
+            type: int
+            required: true
       why:
         description: The reason, kept as the rule's comment.
         type: str
         default: ""
+  outbound:
+    description:
+      - What programs of the host may open connections to; everything else is refused. Without it everything may go out.
+      - Answers, loopback, DHCP, neighbour discovery and ICMP are always let out. Forwarded packets (Docker's) are not concerned.
+    type: list
+    elements: dict
+    suboptions:
+      port:
+        description: The port; required unless O(outbound[].protocol=any), and not possible with that.
+        type: int
+      protocol:
+        description: The transport protocol.
+        type: str
+        choices: [tcp, udp, any]
+        default: tcp
+      destinations:
+        description: Addresses and networks of either IP version, or V(any).
+        type: list
+        elements: str
+        required: true
+      users:
+        description: System users whose programs may; all where none is named. They have to be there already.
+        type: list
+        elements: str
+        default: []
+      why:
+        description: The reason, kept as the rule's comment.
+        type: str
+        default: ""
+  trusted:
+    description: Addresses and networks for which no O(inbound[].rate) counts.
+    type: list
+    elements: str
+    default: []
   path:
     description: The file that is loaded at boot.
     type: path
@@ -86,11 +134,23 @@ pending:
 """
 
 import os  # noqa: E402
+import pwd  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils import nftables  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.nftables.connection import (  # noqa: E402
+    refuse_cut,
+    ssh_connection,
+)
+from ansible_collections.selfhost.fleet.plugins.module_utils.nftables.firewall import Firewall  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.nftables.kernel import Kernel  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.nftables.render import render  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.nftables.rules import (  # noqa: E402
+    TABLE,
+    FirewallError,
+    parse,
+)
 
 ARGUMENTS = {
     "inbound": {
@@ -101,25 +161,52 @@ ARGUMENTS = {
             "port": {"type": "int", "required": True},
             "protocol": {"type": "str", "choices": ["tcp", "udp"], "default": "tcp"},
             "sources": {"type": "list", "elements": "str", "required": True},
+            "rate": {
+                "type": "dict",
+                "options": {
+                    "per_minute": {"type": "int", "required": True},
+                    "burst": {"type": "int", "required": True},
+                },
+            },
             "why": {"type": "str", "default": ""},
         },
     },
+    "outbound": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "port": {"type": "int"},
+            "protocol": {"type": "str", "choices": ["tcp", "udp", "any"], "default": "tcp"},
+            "destinations": {"type": "list", "elements": "str", "required": True},
+            "users": {"type": "list", "elements": "str", "default": []},
+            "why": {"type": "str", "default": ""},
+        },
+    },
+    "trusted": {"type": "list", "elements": "str", "default": []},
     "path": {"type": "path", "default": "/etc/selfhost/firewall.nft"},
     "rollback_after": {"type": "int", "default": 30},
     "state": {"type": "str", "choices": ["present", "confirmed"], "default": "present"},
 }
 
 
-def converge(module: AnsibleModule, firewall: nftables.Firewall) -> dict[str, object]:
+def missing(users: set[str]) -> set[str]:
+    """The users that this host does not have."""
+    return users - {entry.pw_name for entry in pwd.getpwall()}
+
+
+def converge(module: AnsibleModule, firewall: Firewall) -> dict[str, object]:
     """Make the table what the options say, and tell what was done."""
-    rules = nftables.parse(module.params["inbound"])
-    nftables.refuse_cut(rules, nftables.ssh_connection(Path("/proc"), os.getpid()))
+    ruleset = parse(module.params["inbound"], module.params["outbound"], module.params["trusted"])
+    refuse_cut(ruleset.inbound, ssh_connection(Path("/proc"), os.getpid()))
     outcome = firewall.converge(
-        nftables.render(rules), rollback_after=module.params["rollback_after"], dry_run=module.check_mode
+        render(ruleset),
+        rollback_after=module.params["rollback_after"],
+        dry_run=module.check_mode,
+        missing_users=missing(ruleset.users),
     )
     result: dict[str, object] = {"changed": outcome.changed, "pending": outcome.pending, "drift": outcome.drift}
     if module._diff and outcome.changed:
-        header = f"table inet {nftables.TABLE}"
+        header = f"table inet {TABLE}"
         result["diff"] = {
             "before_header": header,
             "after_header": header,
@@ -136,13 +223,13 @@ def main() -> None:
         code, out, err = module.run_command(command)
         return subprocess.CompletedProcess(command, code, out, err)
 
-    firewall = nftables.Firewall(Path(module.params["path"]), run=run, kernel=nftables.Kernel(run))
+    firewall = Firewall(Path(module.params["path"]), run=run, kernel=Kernel(run))
     try:
         if module.params["state"] == "confirmed":
             firewall.confirm()
             module.exit_json(changed=True, pending=False, drift=False)
         module.exit_json(**converge(module, firewall))
-    except nftables.FirewallError as error:
+    except FirewallError as error:
         module.fail_json(msg=str(error))
 
 

@@ -65,6 +65,7 @@ CONTRIB = frozenset(
 ROLE_PACKAGES: dict[str, tuple[str, ...]] = {
     "baseline": ("ca-certificates", "python3"),
     "firewall": ("nftables",),
+    "bans": ("nftables", "python3"),
     "certificate": ("openssl",),
     "postgres": ("postgresql-{postgres}", "python3-psycopg"),
     "pooler": ("pgbouncer", "iproute2"),

@@ -7,7 +7,7 @@ import ipaddress
 from dataclasses import dataclass, field
 
 from .findings import Findings
-from .model import SLOTS, Data, Host, Inventory, Service
+from .model import SLOTS, Host, Inventory, Service
 
 POSTGRES_PORT = 5432
 POOLER_PORT = 6432
@@ -194,12 +194,3 @@ def _check_addresses(topology: Topology, findings: Findings) -> None:
             f"{name} has to reach ({link.purpose})",
             "Give both an address of the same kind",
         )
-
-
-def inbound(topology: Topology, host: Host) -> list[Data]:
-    """Firewall rules: what may come in. A port without sources has no rule."""
-    return [
-        {"port": port.number, "protocol": "tcp", "sources": list(port.sources), "why": port.why}
-        for port in ports(topology, host)
-        if port.sources
-    ]

@@ -11,6 +11,7 @@ from .model import Data
 SETS = {
     "baseline": ("baseline", "time"),
     "firewall": ("firewall",),
+    "bans": ("bans",),
     "certificate": (),
     "postgres": ("postgres",),
     "pooler": ("pooler",),

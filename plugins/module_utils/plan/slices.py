@@ -6,13 +6,14 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from . import budget, distributions, network
+from . import budget, distributions
 from .components import component
+from .firewall import bans, firewall
 from .model import Data, Host, Service
 from .network import POOLER_PORT, POSTGRES_PORT, Topology
 from .sets import sets
 
-ROLES = ("baseline", "firewall", "certificate", "postgres", "pooler", "service", "edge")
+ROLES = ("baseline", "firewall", "bans", "certificate", "postgres", "pooler", "service", "edge")
 TLS = "/etc/selfhost/tls"
 
 
@@ -22,9 +23,11 @@ def slice_of(topology: Topology, host: Host) -> Data:
     pooled = topology.pooled(host)
     databases = [service for service in topology.services if service.database] if host == topology.database else []
     is_edge = host in topology.edges
+    banned = bans(topology, host)
     present = {
         "baseline": True,
         "firewall": True,
+        "bans": banned is not None,
         "certificate": is_edge or host == topology.database or bool(pooled),
         "postgres": host == topology.database,
         "pooler": bool(pooled),
@@ -41,7 +44,8 @@ def slice_of(topology: Topology, host: Host) -> Data:
         "roles": roles,
         "sets": sets(roles),
         "packages": distributions.packages(distribution, roles, extensions),
-        "firewall": {"inbound": network.inbound(topology, host)},
+        "firewall": firewall(topology, host),
+        "bans": banned,
         "certificates": _certificates(topology, host),
         "postgres": _postgres(topology, host, distribution.postgres, databases) if present["postgres"] else None,
         "pooler": _pooler(topology, host, pooled) if pooled else None,
@@ -186,7 +190,7 @@ def site(topology: Topology, service: Service, edge: Host) -> Data:
     routes: list[Data] = []
     limits: dict[str, Data] = {}
     for route in service.contract.get("routes", []):
-        entry = {"match": "prefix", "timeout": 60, "body_limit": None, "reason": "", **route}
+        entry = {"match": "prefix", "timeout": 60, "body_limit": None, "login": None, "reason": "", **route}
         upstream = entry.pop("component", first)
         entry["upstream"] = _upstream_name(service, upstream)
         if "limit" in route:

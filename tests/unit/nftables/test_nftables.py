@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from ansible_collections.selfhost.fleet.plugins.module_utils import nftables
+from ansible_collections.selfhost.fleet.plugins.module_utils.nftables.connection import refuse_cut, ssh_connection
+from ansible_collections.selfhost.fleet.plugins.module_utils.nftables.firewall import Firewall
+from ansible_collections.selfhost.fleet.plugins.module_utils.nftables.kernel import Kernel, restore_text
+from ansible_collections.selfhost.fleet.plugins.module_utils.nftables.render import render
+from ansible_collections.selfhost.fleet.plugins.module_utils.nftables.rules import FirewallError, Ruleset, parse
 
 
 def rule(**changes: object) -> dict[str, object]:
@@ -15,11 +19,11 @@ def rule(**changes: object) -> dict[str, object]:
 
 
 def rendered(*entries: dict[str, object]) -> list[str]:
-    return [line.strip() for line in nftables.render(nftables.parse(entries)).splitlines()]
+    return [line.strip() for line in render(parse(entries)).splitlines()]
 
 
 def test_replaces_only_its_own_table_in_one_transaction() -> None:
-    text = nftables.render([])
+    text = render(Ruleset())
     assert "flush" not in text
     assert text.index("table inet selfhost_fleet\n") < text.index("delete table inet selfhost_fleet\n")
     assert "policy drop" in text
@@ -74,13 +78,84 @@ def test_a_comment_is_cut_to_what_nft_takes_without_splitting_a_character() -> N
     ],
 )
 def test_mistakes(changes: dict[str, object], words: str) -> None:
-    with pytest.raises(nftables.FirewallError, match=words):
-        nftables.parse([rule(**changes)])
+    with pytest.raises(FirewallError, match=words):
+        parse([rule(**changes)])
 
 
 def test_all_mistakes_are_told_at_once() -> None:
-    with pytest.raises(nftables.FirewallError, match=r"inbound\[0\].*inbound\[2\]"):
-        nftables.parse([rule(port=0), rule(), rule(sources=["x"])])
+    with pytest.raises(FirewallError, match=r"inbound\[0\].*inbound\[2\]"):
+        parse([rule(port=0), rule(), rule(sources=["x"])])
+
+
+RATE = {"per_minute": 30, "burst": 60}
+
+
+def test_new_connections_are_counted_by_address_and_by_a_v6_clients_whole_network() -> None:
+    text = render(parse([rule(port=22, rate=RATE)]))
+    assert "set new_tcp_22_v4 {" in text
+    assert "timeout 120s" in text  # 60 connections at 30 a minute
+    assert "update @new_tcp_22_v4 { ip saddr limit rate over 30/minute burst 60 packets } counter drop" in text
+    assert "update @new_tcp_22_v6 { ip6 saddr & ffff:ffff:ffff:ffff:: limit rate over 30/minute" in text
+    # A packet that the limit drops must not have been accepted before.
+    assert text.index("limit rate over") < text.index("tcp dport 22 accept")
+
+
+def test_the_trusted_are_not_counted() -> None:
+    text = render(parse([rule(port=22, rate=RATE)], trusted=["192.0.2.0/24", "192.0.2.7", "2001:db8::1"]))
+    assert "ip saddr != { 192.0.2.0/24 } tcp dport 22 ct state new update @new_tcp_22_v4" in text
+    assert "ip6 saddr != { 2001:db8::1 } tcp dport 22 ct state new update @new_tcp_22_v6" in text
+    whole = render(parse([rule(port=22, rate=RATE)], trusted=["0.0.0.0/0"]))
+    assert "update @new_tcp_22_v4" not in whole
+    assert "update @new_tcp_22_v6" in whole
+
+
+def test_everything_may_go_out_unless_the_ways_are_named() -> None:
+    assert "output" not in render(parse([rule()]))
+    assert "hook output priority filter; policy drop" in render(parse([rule()], []))
+
+
+def test_ways_out() -> None:
+    ways = [
+        {"port": 53, "protocol": "udp", "destinations": ["any"], "why": "DNS"},
+        {"port": 443, "destinations": ["any"], "users": ["root", "_apt"], "why": "packages"},
+        {"protocol": "any", "destinations": ["203.0.113.0/24", "2001:db8::/32"], "users": ["notes"]},
+    ]
+    ruleset = parse([], ways)
+    lines = [line.strip() for line in render(ruleset).splitlines()]
+    assert 'udp dport 53 accept comment "DNS"' in lines
+    assert 'meta skuid { root, _apt } tcp dport 443 accept comment "packages"' in lines
+    assert "ip daddr { 203.0.113.0/24 } meta skuid { notes } accept" in lines
+    assert "ip6 daddr { 2001:db8::/32 } meta skuid { notes } accept" in lines
+    assert ruleset.users == {"root", "_apt", "notes"}
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ({"destinations": [], "port": 1}, "no destinations"),
+        ({"destinations": ["any"], "protocol": "any", "port": 1}, "without one"),
+        ({"destinations": ["any"], "protocol": "tcp"}, "a port goes with"),
+        ({"destinations": ["any"], "port": 1, "protocol": "icmp"}, "tcp, udp or any"),
+        ({"destinations": ["any"], "port": 1, "users": ["x } accept"]}, "no list of system users"),
+        ({"destinations": ["db.example.com"], "port": 1}, "neither any nor an address"),
+    ],
+)
+def test_mistakes_in_ways_out(way: dict[str, object], words: str) -> None:
+    with pytest.raises(FirewallError, match=r"outbound\[0\].*" + words):
+        parse([], [way])
+
+
+@pytest.mark.parametrize(
+    "rate", [{"per_minute": 0, "burst": 1}, {"per_minute": 5}, {"per_minute": True, "burst": 1}, 5]
+)
+def test_mistakes_in_rates(rate: object) -> None:
+    with pytest.raises(FirewallError, match="not a rate"):
+        parse([rule(rate=rate)])
+
+
+def test_mistakes_of_all_lists_are_told_at_once() -> None:
+    with pytest.raises(FirewallError, match=r"inbound\[0\].*outbound\[0\].*trusted\[0\]"):
+        parse([rule(port=0)], [{"destinations": []}], ["office"])
 
 
 @pytest.mark.parametrize(
@@ -95,21 +170,21 @@ def test_all_mistakes_are_told_at_once() -> None:
     ],
 )
 def test_the_present_connection(sources: list[str], address: str, admitted: bool) -> None:
-    rules = nftables.parse([rule(port=22, sources=sources)])
+    rules = parse([rule(port=22, sources=sources)]).inbound
     if admitted:
-        nftables.refuse_cut(rules, (address, 22))
+        refuse_cut(rules, (address, 22))
     else:
-        with pytest.raises(nftables.FirewallError, match=f"from {address} to port 22"):
-            nftables.refuse_cut(rules, (address, 22))
+        with pytest.raises(FirewallError, match=f"from {address} to port 22"):
+            refuse_cut(rules, (address, 22))
 
 
 def test_another_ssh_port_is_asked_for_by_number() -> None:
-    with pytest.raises(nftables.FirewallError, match="to port 2222"):
-        nftables.refuse_cut(nftables.parse([rule(port=22)]), ("192.0.2.1", 2222))
+    with pytest.raises(FirewallError, match="to port 2222"):
+        refuse_cut(parse([rule(port=22)]).inbound, ("192.0.2.1", 2222))
 
 
 def test_no_ssh_no_refusal() -> None:
-    nftables.refuse_cut([], None)
+    refuse_cut([], None)
 
 
 def test_the_connection_is_found_above_sudo(tmp_path: Path) -> None:
@@ -117,8 +192,8 @@ def test_the_connection_is_found_above_sudo(tmp_path: Path) -> None:
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "environ").write_bytes(environment)
         (tmp_path / str(pid) / "status").write_text(f"Name:\tx\nPPid:\t{parent}\n")
-    assert nftables.ssh_connection(tmp_path, 30) == ("192.0.2.9", 2222)
-    assert nftables.ssh_connection(tmp_path, 99) is None
+    assert ssh_connection(tmp_path, 30) == ("192.0.2.9", 2222)
+    assert ssh_connection(tmp_path, 99) is None
 
 
 class Host:
@@ -135,7 +210,7 @@ class Host:
         line = " ".join(command)
         code, out, err = 0, "", ""
         if "unshare" in command[0]:
-            out = Path(command[7]).read_text()
+            out = Path(command[6]).read_text()
             code, err = (1, "syntax error") if self.refuses else (0, "")
         elif "list table" in line:
             code, out, err = (1, "", "No such file or directory") if self.live is None else (0, self.live, "")
@@ -145,11 +220,12 @@ class Host:
         elif command[:2] == ["systemctl", "is-active"]:
             code = 0 if self.armed else 3
         elif command[:2] == ["systemctl", "stop"]:
-            self.armed = False
-            self.calls.append("disarm")
+            if command[2].endswith(".timer"):
+                self.armed = False
+                self.calls.append("disarm")
         else:
             text = Path(command[2]).read_text()
-            self.live = text.removeprefix(nftables.restore_text(None)) or None
+            self.live = text.removeprefix(restore_text(None)) or None
             self.calls.append(f"load {Path(command[2]).name}")
         return subprocess.CompletedProcess(command, code, out, err)
 
@@ -159,9 +235,9 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def firewall(host: Host, nft: str = "/bin/sh") -> nftables.Firewall:
-    kernel = nftables.Kernel(host, nft=nft)
-    return nftables.Firewall(host.folder / "etc" / "firewall.nft", run=host, kernel=kernel, state=host.folder / "run")
+def firewall(host: Host, nft: str = "/bin/sh") -> Firewall:
+    kernel = Kernel(host, nft=nft)
+    return Firewall(host.folder / "etc" / "firewall.nft", run=host, kernel=kernel, state=host.folder / "run")
 
 
 def test_the_way_back_is_armed_before_loading_and_the_file_is_written_only_when_confirmed(host: Host) -> None:
@@ -194,7 +270,7 @@ def test_a_table_changed_by_hand_is_drift(host: Host) -> None:
 def test_confirming_too_late_is_a_failure(host: Host) -> None:
     firewall(host).converge("rules", rollback_after=30, dry_run=False)
     host.armed = False
-    with pytest.raises(nftables.FirewallError, match="taken back"):
+    with pytest.raises(FirewallError, match="taken back"):
         firewall(host).confirm()
     assert not (host.folder / "etc" / "firewall.nft").exists()
 
@@ -220,12 +296,29 @@ def test_check_mode_without_nft(host: Host) -> None:
 
 
 def test_without_nft_the_package_is_named(host: Host) -> None:
-    with pytest.raises(nftables.FirewallError, match="nftables"):
+    with pytest.raises(FirewallError, match="nftables"):
         firewall(host, nft="/no/such/nft").converge("rules", rollback_after=30, dry_run=False)
+
+
+def test_taken_back_at_the_last_moment_is_not_confirmed(host: Host) -> None:
+    host.live = "former"
+    firewall(host).converge("rules", rollback_after=30, dry_run=False)
+    host.live = "former"  # the timer was faster than the one who stopped it
+    with pytest.raises(FirewallError, match="while it was confirmed"):
+        firewall(host).confirm()
+    assert not (host.folder / "etc" / "firewall.nft").exists()
+
+
+def test_users_that_are_not_there_yet(host: Host) -> None:
+    wanted = {"rollback_after": 30, "missing_users": {"notes"}}
+    assert firewall(host).converge("rules", dry_run=True, **wanted).changed
+    with pytest.raises(FirewallError, match="not there: notes"):
+        firewall(host).converge("rules", dry_run=False, **wanted)
+    assert host.calls == []
 
 
 def test_a_refused_ruleset_is_never_loaded(host: Host) -> None:
     host.refuses = True
-    with pytest.raises(nftables.FirewallError, match="syntax error"):
+    with pytest.raises(FirewallError, match="syntax error"):
         firewall(host).converge("rules", rollback_after=30, dry_run=False)
     assert host.calls == []

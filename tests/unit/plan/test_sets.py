@@ -44,9 +44,9 @@ def test_a_host_keeps_what_its_roles_make() -> None:
     everything = plan(one_host()).hosts["web1"]["sets"]
     assert everything["keep"] == everything["among"]
     hosts = plan(three_tiers()).hosts
-    assert hosts["app1"]["sets"]["keep"] == ["baseline", "time", "firewall", "pooler", "service-users", "service"]
-    assert hosts["edge1"]["sets"]["keep"] == ["baseline", "time", "firewall", "edge"]
-    assert hosts["db2"]["sets"]["keep"] == ["baseline", "time", "firewall"]
+    assert hosts["app1"]["sets"]["keep"] == ["baseline", "time", "firewall", "bans", "pooler", "service-users", "service"]
+    assert hosts["edge1"]["sets"]["keep"] == ["baseline", "time", "firewall", "bans", "edge"]
+    assert hosts["db2"]["sets"]["keep"] == ["baseline", "time", "firewall", "bans"]
     assert {tuple(host["sets"]["among"]) for host in hosts.values()} == {tuple(everything["among"])}
 
 
