@@ -64,6 +64,8 @@ CONTRIB = frozenset(
 
 ROLE_PACKAGES: dict[str, tuple[str, ...]] = {
     "baseline": ("ca-certificates", "python3"),
+    "users": ("passwd", "procps", "sudo"),
+    "ssh": ("openssh-server",),
     "firewall": ("nftables",),
     "bans": ("nftables", "python3"),
     "certificate": ("openssl",),

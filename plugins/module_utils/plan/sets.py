@@ -10,6 +10,8 @@ from .model import Data
 # In the order of site.yml: a set is taken away before those that it builds on. The names are those of config_set in the roles.
 SETS = {
     "baseline": ("baseline", "time"),
+    "users": ("admins",),
+    "ssh": ("ssh",),
     "firewall": ("firewall",),
     "bans": ("bans",),
     "certificate": (),

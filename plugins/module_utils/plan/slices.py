@@ -13,7 +13,7 @@ from .model import Data, Host, Service
 from .network import POOLER_PORT, POSTGRES_PORT, Topology
 from .sets import sets
 
-ROLES = ("baseline", "firewall", "bans", "certificate", "postgres", "pooler", "service", "edge")
+ROLES = ("baseline", "users", "ssh", "firewall", "bans", "certificate", "postgres", "pooler", "service", "edge")
 TLS = "/etc/selfhost/tls"
 
 
@@ -26,6 +26,8 @@ def slice_of(topology: Topology, host: Host) -> Data:
     banned = bans(topology, host)
     present = {
         "baseline": True,
+        "users": True,
+        "ssh": True,
         "firewall": True,
         "bans": banned is not None,
         "certificate": is_edge or host == topology.database or bool(pooled),
@@ -44,6 +46,7 @@ def slice_of(topology: Topology, host: Host) -> Data:
         "roles": roles,
         "sets": sets(roles),
         "packages": distributions.packages(distribution, roles, extensions),
+        "admins": topology.inventory.variables.get("fleet_admins") or [],
         "firewall": firewall(topology, host),
         "bans": banned,
         "certificates": _certificates(topology, host),

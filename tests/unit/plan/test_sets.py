@@ -14,7 +14,7 @@ from .fixtures import ROOT, one_host, plan, three_tiers
 
 
 def _names(node: Any) -> Iterator[str]:
-    """Names of every config_set below a node, inside blocks too."""
+    """Names of every config_set below a node, inside blocks too. The module admins holds a set of its own."""
     if isinstance(node, list):
         for item in node:
             yield from _names(item)
@@ -22,6 +22,8 @@ def _names(node: Any) -> Iterator[str]:
         for key, value in node.items():
             if key == "selfhost.fleet.config_set":
                 yield value["name"]
+            elif key == "selfhost.fleet.admins":
+                yield "admins"
             else:
                 yield from _names(value)
 
@@ -44,9 +46,19 @@ def test_a_host_keeps_what_its_roles_make() -> None:
     everything = plan(one_host()).hosts["web1"]["sets"]
     assert everything["keep"] == everything["among"]
     hosts = plan(three_tiers()).hosts
-    assert hosts["app1"]["sets"]["keep"] == ["baseline", "time", "firewall", "bans", "pooler", "service-users", "service"]
-    assert hosts["edge1"]["sets"]["keep"] == ["baseline", "time", "firewall", "bans", "edge"]
-    assert hosts["db2"]["sets"]["keep"] == ["baseline", "time", "firewall", "bans"]
+    assert hosts["app1"]["sets"]["keep"] == [
+        "baseline",
+        "time",
+        "admins",
+        "ssh",
+        "firewall",
+        "bans",
+        "pooler",
+        "service-users",
+        "service",
+    ]
+    assert hosts["edge1"]["sets"]["keep"] == ["baseline", "time", "admins", "ssh", "firewall", "bans", "edge"]
+    assert hosts["db2"]["sets"]["keep"] == ["baseline", "time", "admins", "ssh", "firewall", "bans"]
     assert {tuple(host["sets"]["among"]) for host in hosts.values()} == {tuple(everything["among"])}
 
 

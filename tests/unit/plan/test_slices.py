@@ -11,7 +11,18 @@ def test_one_host_is_everything() -> None:
     fleet = plan(one_host())
     assert fleet.findings.items == []
     web1 = fleet.hosts["web1"]
-    assert web1["roles"] == ["baseline", "firewall", "bans", "certificate", "postgres", "pooler", "service", "edge"]
+    assert web1["roles"] == [
+        "baseline",
+        "users",
+        "ssh",
+        "firewall",
+        "bans",
+        "certificate",
+        "postgres",
+        "pooler",
+        "service",
+        "edge",
+    ]
     assert {rule["port"] for rule in web1["firewall"]["inbound"]} == {22, 80, 443}
     assert web1["postgres"]["listen"] == ["127.0.0.1"]
     assert {"nginx", "postgresql-17", "postgresql-17-pgvector", "pgbouncer", "nftables"} <= set(web1["packages"])
@@ -70,10 +81,19 @@ def test_addresses_of_ipv6_stand_in_brackets_before_a_port() -> None:
 def test_the_production_fleet() -> None:
     fleet = plan(three_tiers())
     assert fleet.findings.items == []
-    assert fleet.hosts["edge1"]["roles"] == ["baseline", "firewall", "bans", "certificate", "edge"]
-    assert fleet.hosts["app1"]["roles"] == ["baseline", "firewall", "bans", "certificate", "pooler", "service"]
-    assert fleet.hosts["db1"]["roles"] == ["baseline", "firewall", "bans", "certificate", "postgres"]
-    assert fleet.hosts["db2"]["roles"] == ["baseline", "firewall", "bans"]
+    assert fleet.hosts["edge1"]["roles"] == ["baseline", "users", "ssh", "firewall", "bans", "certificate", "edge"]
+    assert fleet.hosts["app1"]["roles"] == [
+        "baseline",
+        "users",
+        "ssh",
+        "firewall",
+        "bans",
+        "certificate",
+        "pooler",
+        "service",
+    ]
+    assert fleet.hosts["db1"]["roles"] == ["baseline", "users", "ssh", "firewall", "bans", "certificate", "postgres"]
+    assert fleet.hosts["db2"]["roles"] == ["baseline", "users", "ssh", "firewall", "bans"]
     servers = fleet.hosts["edge1"]["edge"]["sites"][0]["upstreams"][0]["servers"]
     assert [server["address"] for server in servers] == [f"192.0.2.{n}" for n in (13, 14, 15)]
     rules = {rule["port"]: rule for rule in fleet.hosts["app1"]["firewall"]["inbound"]}
