@@ -44,7 +44,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {"failed": True, "msg": str(error), "phase": "render", "rolled_back": False}
         rendered = int((time.monotonic() - started) * 1000)
         begun = time.monotonic()
-        result: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
+        try:
+            result: dict[str, Any] = self._execute_module(
+                module_name=MODULE, module_args=arguments, task_vars=variables
+            )
+        except AnsibleConnectionFailure as error:
+            raise AnsibleConnectionFailure(
+                f"The connection was lost while the set {arguments.get('name')} was put in place, or there was none. The "
+                "host finishes what it has begun by itself, and where it cannot, the next run first undoes it. Run again "
+                f"when ssh to the host works. {error}"
+            ) from None
         if isinstance(result.get("timings_ms"), dict):
             result["timings_ms"]["render"] = rendered
         if result.get("pending"):

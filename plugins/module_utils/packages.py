@@ -3,14 +3,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from .commands import Runner
+from .commands import CommandResult, Runner
 
 QUIET: Mapping[str, str] = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "NEEDRESTART_MODE": "l"}
 UPDATE_TIMEOUT = 300.0  # seconds
 INSTALL_TIMEOUT = 1800.0
+LOCK_INTERVAL = 2.0
+LOCKED = re.compile(r"Could not get lock|Unable to acquire the dpkg frontend lock|Unable to lock")
+LOCK_FILE = re.compile(r"(/var/\S+?/lock(?:-frontend)?)\b")
+HOLDER = re.compile(r"held by process (\d+ \([^)]*\))")
+REMEDIES = (
+    (
+        # "not yet valid" of a certificate, "not valid yet" of a Release file.
+        re.compile(r"not valid yet|not yet valid|is expired|has expired"),
+        "This host's clock says {now} UTC. Where that is wrong, see timedatectl and baseline_time_servers.",
+    ),
+    (
+        re.compile(r"enough free space|No space left"),
+        "Free some space there: apt-get clean removes packages that were downloaded.",
+    ),
+    (
+        re.compile(r"dpkg was interrupted"),
+        "A former installation was cut off; dpkg --configure -a finishes it.",
+    ),
+    (
+        re.compile(r"Unable to locate|has no installation candidate"),
+        "Is the name right, and is its repository among /etc/apt/sources.list and /etc/apt/sources.list.d?",
+    ),
+    (
+        re.compile(r"Failed to fetch|Some index files failed|Unable to fetch|not finished after"),
+        "Does this host reach the mirrors named in /etc/apt/sources.list and /etc/apt/sources.list.d? "
+        "A proxy is set as Acquire::http::Proxy in /etc/apt/apt.conf.d.",
+    ),
+)
 
 
 class PackagesError(Exception):
@@ -23,6 +53,8 @@ class Packages:
 
     runner: Runner
     lock_timeout: int = 300
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of the names that dpkg does not have installed."""
@@ -36,28 +68,40 @@ class Packages:
     def install(self, names: Iterable[str]) -> None:
         """Fresh lists, then everything in one transaction; configuration files that exist are kept."""
         wanted = sorted(names)
-        options = ["-o", f"DPkg::Lock::Timeout={self.lock_timeout}", "-o", "Acquire::Retries=3"]
-        self._apt(
-            ["apt-get", "update", "--quiet", "--error-on=any", *options],
-            "The package lists could not be read",
-            UPDATE_TIMEOUT,
-        )
+        deadline = self.clock() + self.lock_timeout
+        fresh = ["update", "--quiet", "--error-on=any", "-o", "Acquire::Retries=3"]
+        self._apt(fresh, "The package lists could not be read", UPDATE_TIMEOUT, deadline)
         keep = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
-        self._apt(
-            ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *options, *keep, *wanted],
-            f"{', '.join(wanted)} could not be installed",
-            INSTALL_TIMEOUT,
+        install = ["install", "--yes", "--quiet", "--no-install-recommends", "-o", "Acquire::Retries=3", *keep, *wanted]
+        self._apt(install, f"{', '.join(wanted)} could not be installed", INSTALL_TIMEOUT, deadline)
+
+    def _apt(self, words: list[str], problem: str, timeout: float, deadline: float) -> None:
+        while True:
+            # apt itself waits for some of its locks only, and names no holder of those.
+            result = self.runner.run(["apt-get", *words], timeout=timeout, env=QUIET)
+            if result.rc == 0:
+                return
+            locked = LOCKED.search(result.stderr) is not None
+            if not locked or self.clock() >= deadline:
+                raise PackagesError(self._locked(problem, result) if locked else _refused(problem, result))
+            self.sleep(LOCK_INTERVAL)
+
+    def _locked(self, problem: str, result: CommandResult) -> str:
+        file, holder = LOCK_FILE.search(result.stderr), HOLDER.search(result.stderr)
+        return (
+            f"{problem}, and nothing was changed: for {self.lock_timeout} s another program has held "
+            f"{file[1] if file else 'the lock of apt'}: process {holder[1] if holder else 'unknown to apt'}. Wait until it "
+            "has ended (unattended upgrades of a new server take some minutes), then run again; or raise "
+            "baseline_packages_lock_timeout."
         )
 
-    def _apt(self, argv: list[str], problem: str, timeout: float) -> None:
-        result = self.runner.run(argv, timeout=timeout, env=QUIET)
-        if result.rc != 0:
-            words = [
-                line
-                for line in (result.stderr + "\n" + result.stdout).splitlines()
-                if line.startswith(("E:", "W:", "dpkg:"))
-            ]
-            said = "\n  ".join(words[:12]) or (result.stderr or result.stdout)[-800:]
-            raise PackagesError(
-                f"{problem}. apt-get said:\n  {said}\nRun again when that is mended; what is installed already stays."
-            )
+
+def _refused(problem: str, result: CommandResult) -> str:
+    lines = (result.stderr + "\n" + result.stdout).splitlines()
+    words = [line for line in lines if line.startswith(("E:", "W:", "Err:", "dpkg:"))]
+    said = "\n  ".join(dict.fromkeys(words[:12])) or (result.stderr or result.stdout)[-800:].strip()
+    now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    remedy = next((f" {text.format(now=now)}" for pattern, text in REMEDIES if pattern.search(said)), "")
+    return (
+        f"{problem}. apt-get said:\n  {said}\nWhat is installed already stays.{remedy} Run again when that is mended."
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -15,16 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
-from fleetbed.engine import Completed
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
-from fleetbed.runner import Ansible, Run
+from fleetbed.runner import Run
+from fleetbed.site import CA_ON_CLIENT, DOMAIN, SITE, UNIT, Site, main_pid, psql
 
-SITE = REPOSITORY / "playbooks" / "site.yml"
-STANDIN = REPOSITORY / ".cache" / "standin" / "fluxbase-2026.3.6"
-DOMAIN = "fluxbase.test"
-UNIT = "fluxbase-server@blue.service"
-CA_ON_CLIENT = "/root/site-ca.pem"
 CLOSED = {5432, 6432, 8081, 8082, 9091, 9092}
 OPEN = {22, 80, 443}
 
@@ -78,82 +72,16 @@ with ThreadPoolExecutor(len(ports)) as pool:
 """
 
 
-@dataclasses.dataclass
-class Site:
-    """A host, the inventory's words about it, and how users reach it."""
-
-    host: Host
-    client: Host
-    ansible: Ansible
-    variables: dict[str, Any]
-    secrets: dict[str, str]
-
-    def run(self, **options: Any) -> Run:
-        changes = options.pop("changes", {})
-        groups = {name: [self.host] for name in ("edge", "postgres", "fluxbase")}
-        return self.ansible.playbook(
-            SITE, [self.host], groups=groups, variables={**self.variables, **changes}, **options
-        )
-
-    def curl(
-        self, path: str, *options: str, name: str = DOMAIN, scheme: str = "https", check: bool = True
-    ) -> Completed:
-        """A request from the client; the authority is the fleet's own and no other."""
-        command = ["curl", "--silent", "--show-error", "--max-time", "10", "--cacert", CA_ON_CLIENT]
-        for port in (80, 443):
-            command += ["--resolve", f"{name}:{port}:{self.host.address}"]
-        return self.client.root([*command, *options, f"{scheme}://{name}{path}"], check=check)
-
-    def status(self, path: str, **options: Any) -> int:
-        """The HTTP status that the client gets; 0 for no answer."""
-        words = "--output", "/dev/null", "--write-out", "%{http_code}"
-        return int(self.curl(path, *words, check=False, **options).stdout or 0)
-
-    def answers_within(self, seconds: float) -> float:
-        """Wait until the service is healthy from the client's side; the seconds that it took."""
-        started = time.monotonic()
-        while (status := self.status("/health")) != 200:
-            assert time.monotonic() - started < seconds, f"status {status} after {seconds} s"
-            time.sleep(0.2)
-        return time.monotonic() - started
-
-    def hashes(self) -> str:
-        """Every file that the site keeps its configuration in."""
-        folders = "/etc/nginx /etc/pgbouncer /etc/postgresql /etc/systemd/system /etc/fluxbase /etc/selfhost"
-        return self.host.root(f"find {folders} -type f -exec sha256sum {{}} + | sort -k 2").stdout
-
-
 @pytest.fixture(scope="module")
 def bare(new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A host on which nothing has been done yet."""
-    assert STANDIN.exists(), f"{STANDIN} is missing: make builds it"
-    folder = tmp_path_factory.mktemp("site")
-    made = {
-        "FLUXBASE_AUTH_JWT_SECRET": secrets.token_urlsafe(48),
-        "FLUXBASE_ENCRYPTION_KEY": secrets.token_hex(16),
-        "FLUXBASE_DATABASE_PASSWORD": secrets.token_hex(24),
-    }
-    fluxbase = {
-        "version": "2026.3.6",
-        "domain": DOMAIN,
-        "release": {
-            "source": str(STANDIN),
-            "checksum": f"sha256:{hashlib.sha256(STANDIN.read_bytes()).hexdigest()}",
-        },
-        "settings": {"FLUXBASE_JOBS_ENABLED": "false"},
-        "secrets": made,
-    }
-    variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": fluxbase}}
-    return Site(new_host("site"), client, Ansible(folder), variables, made)
+    return Site.plan(new_host("site"), client, tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(scope="module")
 def converged(bare: Site) -> tuple[Site, Run]:
     """The site after its first run, and that run, as verbose as can be."""
-    run = bare.run(options=["-vvv"], diff=True)
-    authority = Path(bare.variables["fleet_local_ca_dir"]) / "ca.pem"
-    bare.client.put(CA_ON_CLIENT, authority.read_text())
-    return bare, run
+    return bare, bare.converge(options=["-vvv"], diff=True)
 
 
 @pytest.fixture
@@ -168,22 +96,6 @@ def everything(host: Host) -> str:
     return host.root(
         f"{find} -printf '%p %y %m %u %g %l\\n' | sort; {find} -type f -exec sha256sum {{}} + | sort -k 2; dpkg-query -W"
     ).stdout
-
-
-def main_pid(host: Host, unit: str) -> int:
-    return int(host.root(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout)
-
-
-def add_item(site: Site) -> str:
-    body = secrets.token_hex(8)
-    site.curl(
-        "/api/v1/items", "--fail", "--header", "Content-Type: application/json", "--data", json.dumps({"body": body})
-    )
-    return body
-
-
-def psql(host: Host, query: str, database: str = "fluxbase") -> list[str]:
-    return host.root(["runuser", "-u", "postgres", "--", "psql", "-AtXc", query, database]).stdout.split()
 
 
 def addresses(host: Host) -> list[str]:
@@ -247,14 +159,14 @@ def test_users_reach_the_service_over_https(site: Site) -> None:
 
 
 def test_a_row_is_written_and_read(site: Site) -> None:
-    body = add_item(site)
+    body = site.add_item()
     rows = json.loads(site.curl("/api/v1/items", "--fail").stdout)
     assert rows[0]["body"] == body
     assert psql(site.host, f"SELECT count(*) FROM app.items WHERE body = '{body}'") == ["1"]
 
 
 def test_the_service_reaches_the_database_through_the_pool_alone(site: Site) -> None:
-    add_item(site)
+    site.add_item()
     sessions = psql(site.host, "SELECT client_port FROM pg_stat_activity WHERE usename = 'fluxbase'")
     assert sessions
     pooler, service = main_pid(site.host, "pgbouncer.service"), main_pid(site.host, UNIT)
@@ -390,13 +302,13 @@ def test_what_is_killed_comes_back(site: Site, unit: str) -> None:
         assert time.monotonic() < deadline, site.host.root(["systemctl", "status", unit], check=False).stdout
         time.sleep(0.1)
     site.answers_within(deadline - time.monotonic())
-    add_item(site)
+    site.add_item()
 
 
 def test_a_reboot_brings_everything_back(site: Site) -> None:
     rules = "nft list ruleset | grep -c 'dport 443'"
     assert int(site.host.root(rules).stdout)
-    body = add_item(site)
+    body = site.add_item()
     assert site.host.restart() == "running"
     site.answers_within(30)
     assert int(site.host.root(rules).stdout)

@@ -46,3 +46,64 @@ def test_apt_in_its_own_words() -> None:
     runner = FakeRunner(apt_get=CommandResult((), 100, "", "E: Unable to locate package nosuch\n"))
     with pytest.raises(PackagesError, match="E: Unable to locate package nosuch"):
         Packages(runner).install(["nosuch"])
+
+
+LOCK = (
+    "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 262 (unattended-upgr)\n"
+    "E: Unable to lock directory /var/lib/apt/lists/\n"
+)
+
+
+class Busy(FakeRunner):
+    """apt is locked for so many calls."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.left = calls
+
+    def run(self, argv: Any, **_: Any) -> CommandResult:
+        self.ran.append(list(argv))
+        self.left -= 1
+        return CommandResult(tuple(argv), 100, "", LOCK) if self.left >= 0 else CommandResult(tuple(argv), 0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_another_apt_is_waited_for() -> None:
+    clock, runner = Clock(), Busy(calls=3)
+    Packages(runner, 60, clock, clock.sleep).install(["nginx"])
+    assert [argv[1] for argv in runner.ran] == ["update"] * 4 + ["install"]
+
+
+def test_the_wait_ends_and_says_for_whom() -> None:
+    clock, runner = Clock(), Busy(calls=1000)
+    with pytest.raises(PackagesError) as caught:
+        Packages(runner, 60, clock, clock.sleep).install(["nginx"])
+    assert clock.now == 60
+    for words in ("/var/lib/apt/lists/lock: process 262 (unattended-upgr)", "nothing was changed", "for 60 s"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("E: Failed to fetch http://127.0.0.1:9/x  Unable to connect", "reach the mirrors"),
+        ("E: Release file for http://x/InRelease is not valid yet (invalid for another 2h)", "This host's clock says"),
+        ("E: You don't have enough free space in /var/cache/apt/archives/.", "Free some space"),
+        ("E: dpkg was interrupted, you must manually run 'dpkg --configure -a'", "dpkg --configure -a finishes it"),
+        ("E: Unable to locate package nosuch", "Is the name right"),
+    ],
+)
+def test_what_to_do_is_said(said: str, remedy: str) -> None:
+    with pytest.raises(PackagesError) as caught:
+        Packages(FakeRunner(apt_get=CommandResult((), 100, "", said))).install(["nosuch"])
+    assert said in str(caught.value) and remedy in str(caught.value)

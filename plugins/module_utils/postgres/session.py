@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
@@ -21,6 +22,33 @@ CONNECT_TIMEOUT = 10
 _QUIET = (
     "-c log_statement=none -c log_min_error_statement=panic "
     "-c log_min_duration_statement=-1 -c log_min_duration_sample=-1 -c track_activities=off"
+)
+
+
+# What PostgreSQL says while it refuses, and what to do about it.
+_REMEDIES = (
+    (
+        r"too many clients|connection slots are reserved|too many connections",
+        "All its connections are in use. SELECT usename, application_name, count(*) FROM pg_stat_activity GROUP BY 1, 2 "
+        "shows by whom; end some, or raise fleet_postgres.max_connections. What is connected is served.",
+    ),
+    (
+        r"starting up|in recovery mode|shutting down|not yet accepting",
+        "It comes back from a crash or a restart: run again in a moment. /var/log/postgresql tells how far it is.",
+    ),
+    (
+        r"authentication failed|no pg_hba.conf entry",
+        "The module connects as the superuser over the local socket: pg_hba.conf needs the line 'local all postgres peer' "
+        "above the others, which the role postgres writes.",
+    ),
+    (
+        r"No space left on device|could not extend file|disk full",
+        "The disk under its data directory is full: free some space there, and run again. What needs no more space goes on.",
+    ),
+    (
+        r"No such file or directory|Connection refused",
+        "PostgreSQL does not run: systemctl status 'postgresql@*' and the newest file in /var/log/postgresql say why.",
+    ),
 )
 
 
@@ -61,7 +89,7 @@ class Session:
             names = [column.name for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         except self.driver.Error as error:
-            raise ClusterError(f"database {database}: {words(error)}") from error
+            raise ClusterError(f"database {database}: {words(error)}{remedy(error)}") from error
 
     def execute(self, statements: list[Statement]) -> None:
         """Statements in a row that share a database are one transaction, except what PostgreSQL allows in none."""
@@ -81,7 +109,7 @@ class Session:
                 for current in batch:
                     connection.execute(current.compose(self.driver.sql))
         except self.driver.Error as error:
-            raise StatementFailedError(current, words(error), done) from error
+            raise StatementFailedError(current, f"{words(error)}{remedy(error)}", done) from error
 
     def _connection(self, database: str) -> Any:
         if database not in self._connections:
@@ -111,6 +139,12 @@ def words(error: BaseException) -> str:
     said = [getattr(diagnostics, name, None) for name in ("message_primary", "message_detail", "message_hint")]
     text = ". ".join(part.rstrip(".") for part in said if part)
     return text or " ".join(str(error).split())
+
+
+def remedy(error: BaseException) -> str:
+    """What to do, as a sentence of its own; nothing where only the server's words help."""
+    said = words(error)
+    return next((f". {text}" for pattern, text in _REMEDIES if re.search(pattern, said)), "")
 
 
 @contextmanager

@@ -22,6 +22,11 @@ from .model import ReleaseError
 CHUNK = 1 << 20
 TRIES = 3
 STALL = 30.0  # seconds without a byte
+OTHERWISE_IN_SHORT = "download the file to the controller and name it there as source"
+OTHERWISE = (
+    "Nothing was installed. Is the address right, and may this host reach it (its name service, firewalls on the way)? "
+    f"Otherwise {OTHERWISE_IN_SHORT}."
+)
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -53,8 +58,8 @@ def download(
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     parts = urlsplit(address)
-    # A query may hold a token.
-    shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
+    # A user, a password or a query may hold a token.
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     handlers = (urllib.request.HTTPSHandler(context=context), _OnlyHttps())
     opener = urllib.request.build_opener(*handlers)
     for attempt in range(1, TRIES + 1):
@@ -64,7 +69,7 @@ def download(
                 found, size = _pour(answer, out)
                 length = answer.headers.get("Content-Length")
             if length is not None and int(length) != size:
-                raise ReleaseError(f"{shown} was cut off after {size} of {length} bytes.")
+                raise ReleaseError(_cut_off(shown, f"after {size} of {length} bytes"))
             check(found, wanted, shown)
             return
         except (OSError, http.client.HTTPException, ReleaseError) as error:
@@ -99,10 +104,23 @@ def _words(shown: str, error: Exception) -> str:
         hint = " Is there such a version, and is it public?" if error.code in (401, 403, 404) else ""
         return f"{shown} answered with status {error.code} ({error.reason}).{hint}"
     if isinstance(error, http.client.IncompleteRead):
-        return f"{shown} was cut off: {len(error.partial)} bytes of the last part came."
+        return _cut_off(shown, f"in its last part, of which {len(error.partial)} bytes came")
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return f"{shown} cannot be trusted: {reason.verify_message}."
+        hint = (
+            f" This host's clock says {time.strftime('%F %R', time.gmtime())} UTC."
+            if _of_time(reason.verify_message)
+            else ""
+        )
+        return f"{shown} cannot be trusted: {reason.verify_message}.{hint} Nothing was installed."
     if isinstance(reason, TimeoutError):
-        return f"{shown} sent nothing for {STALL:g} s."
-    return f"{shown} cannot be fetched by this host: {getattr(reason, 'strerror', None) or reason}."
+        return f"{shown} sent nothing for {STALL:g} s, {TRIES} times. {OTHERWISE}"
+    return f"{shown} cannot be fetched by this host: {getattr(reason, 'strerror', None) or reason}. {OTHERWISE}"
+
+
+def _of_time(verdict: str) -> bool:
+    return "not yet valid" in verdict or "expired" in verdict
+
+
+def _cut_off(shown: str, where: str) -> str:
+    return f"{shown} was cut off {where}, {TRIES} times. Nothing was installed. Run again; if it stays so, {OTHERWISE_IN_SHORT}."

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..storage import FULL, free
+
 MANIFEST = ".release.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
 LINK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -148,25 +150,15 @@ def _version(option: str, text: str) -> str:
 def os_error(error: OSError, doing: str, where: Path) -> ReleaseError:
     """An errno in words, with what to do where that is known."""
     words = os.strerror(error.errno).lower() if error.errno else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = _free(where)
+    if error.errno in FULL:
         return ReleaseError(
-            f"The disk is full: {doing} failed below {where}{free}. Nothing of it was left behind. "
+            f"The disk is full: {doing} failed below {where} ({free(where)}). Nothing of it was left behind. "
             "Free some space there, or lower keep so that fewer old releases stay."
         )
     if error.errno == errno.EROFS:
         words += "; the file system is mounted read-only"
     path = f" ({error.filename})" if error.filename else ""
     return ReleaseError(f"{doing} failed below {where}: {words}{path}.")
-
-
-def _free(where: Path) -> str:
-    for folder in (where, *where.parents):
-        if folder.exists():
-            usage = os.statvfs(folder)
-            inodes = ", no inode is free" if usage.f_files and not usage.f_favail else ""
-            return f" ({usage.f_bavail * usage.f_frsize // (1 << 20)} MiB free{inodes})"
-    return ""
 
 
 def sentence(items: Sequence[str]) -> str:

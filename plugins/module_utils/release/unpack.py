@@ -23,6 +23,7 @@ from typing import IO, Literal
 from .model import MANIFEST, ReleaseError
 
 Kind = Literal["tar", "zip", "zstd", "gzip"]
+REFUSED = "that is refused, and nothing was installed. Is it the publisher's archive? If so, repack it without that."
 LISTED = 8  # names of an archive that a message shows
 
 
@@ -151,7 +152,7 @@ def _extract(archive: _Archive, target: Path, member: str | None, executable: st
         if len(seen) < LISTED:
             seen.append(entry.name)
         if entry.kind == "other":
-            raise ReleaseError(f"{shown} contains {entry.name!r}, a device or pipe; that is refused.")
+            raise ReleaseError(f"{shown} contains {entry.name!r}, a device or pipe; {REFUSED}")
         inside = _below(name, member)
         if inside is None:
             continue
@@ -187,7 +188,7 @@ def _below(name: str, member: str | None) -> str | None:
 def _safe_name(name: str, shown: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise ReleaseError(f"{shown} contains {name!r}, a path that leaves the release's folder; that is refused.")
+        raise ReleaseError(f"{shown} contains {name!r}, a path that leaves the release's folder; {REFUSED}")
     return str(path)
 
 
@@ -196,11 +197,11 @@ def _place(archive: _Archive, entry: Entry, target: Path, inside: str, member: s
     _parents(target, path.parent, entry, shown)
     if entry.kind == "directory":
         if path.is_symlink():
-            raise ReleaseError(f"{shown} contains {entry.name!r} as a link and as a directory; that is refused.")
+            raise ReleaseError(f"{shown} contains {entry.name!r} as a link and as a directory; {REFUSED}")
         _directory(path)
         return
     if path.is_dir() and not path.is_symlink():
-        raise ReleaseError(f"{shown} contains {entry.name!r} as a directory and as a file; that is refused.")
+        raise ReleaseError(f"{shown} contains {entry.name!r} as a directory and as a file; {REFUSED}")
     path.unlink(missing_ok=True)
     if entry.kind == "symlink":
         _inside_link(inside, entry, shown)
@@ -210,7 +211,7 @@ def _place(archive: _Archive, entry: Entry, target: Path, inside: str, member: s
         first = target / origin if origin is not None else None
         if first is None or first.is_symlink() or not first.is_file() or _through_link(target, first.parent):
             raise ReleaseError(
-                f"{shown} contains {entry.name!r}, a link to {entry.target!r}, which was not unpacked; that is refused."
+                f"{shown} contains {entry.name!r}, a link to {entry.target!r}, which was not unpacked; {REFUSED}"
             )
         os.link(first, path)
     else:
@@ -221,7 +222,7 @@ def _place(archive: _Archive, entry: Entry, target: Path, inside: str, member: s
 
 def _parents(target: Path, folder: Path, entry: Entry, shown: str) -> None:
     if _through_link(target, folder):
-        raise ReleaseError(f"{shown} contains {entry.name!r}, which would be written through a link; that is refused.")
+        raise ReleaseError(f"{shown} contains {entry.name!r}, which would be written through a link; {REFUSED}")
     missing = [item for item in (folder, *folder.parents) if item.is_relative_to(target) and not item.exists()]
     for item in reversed(missing):
         _directory(item)
@@ -250,5 +251,5 @@ def _inside_link(inside: str, entry: Entry, shown: str) -> None:
 
 def _outside(entry: Entry, shown: str) -> ReleaseError:
     return ReleaseError(
-        f"{shown} contains {entry.name!r}, a link to {entry.target!r} outside of the release's folder; that is refused."
+        f"{shown} contains {entry.name!r}, a link to {entry.target!r} outside of the release's folder; {REFUSED}"
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import Runner
+from ansible_collections.selfhost.fleet.plugins.module_utils.storage import trouble
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.compare import Comparer, diffs, real
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.journal import (
     Journal,
@@ -175,7 +176,7 @@ class Transaction:
             try:
                 difference = Comparer(self.root, spec, former, claimed).compare()
             except OSError as error:
-                raise TransactionError(f"{error.filename}: {error.strerror}", phase="compare") from None
+                raise TransactionError(trouble(error), phase="compare") from None
             made = {item.path for item in difference.directories if item.after and item.before.kind == "absent"}
             made |= set(former.made if former else ())
             going, plans = self._plan_units(difference, former)
@@ -328,8 +329,7 @@ class Transaction:
                 left = self.recovery.back(journal, touched_only=True)
         except OSError as problem:
             left, facts["rolled_back"] = [], False
-            where = f"{problem.filename}: " if problem.filename else ""
-            end = f"The former state could NOT be brought back ({where}{problem.strerror}); the next run tries again"
+            end = f"The former state could NOT be brought back ({trouble(problem)}); the next run tries again"
         else:
             end = "The former files and running state are back."
             if left:
@@ -347,9 +347,8 @@ class Transaction:
                 **{**error.facts, **facts},
             ) from None
         if isinstance(error, OSError):
-            where = f"{error.filename}: " if error.filename else ""
             raise TransactionError(
-                f"{self.spec.name} {self.failure}. {where}{error.strerror}\n{end}", phase="swap", **facts
+                f"{self.spec.name} {self.failure}. {trouble(error)}.\n{end}", phase="swap", **facts
             ) from None
 
     def _probe_former(self) -> str:

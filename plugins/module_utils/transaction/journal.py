@@ -179,14 +179,19 @@ def link_or_copy(source: Path, target: Path) -> None:
 def write_durably(path: Path, content: bytes, mode: int, uid: int, gid: int) -> None:
     """A new file with these bytes on disk. It is root's alone until it is complete."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        facts = os.fstat(file.fileno())
-        if (facts.st_uid, facts.st_gid) != (uid, gid) and os.geteuid() == 0:
-            os.fchown(file.fileno(), uid, gid)
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            facts = os.fstat(file.fileno())
+            if (facts.st_uid, facts.st_gid) != (uid, gid) and os.geteuid() == 0:
+                os.fchown(file.fileno(), uid, gid)
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+    except OSError as error:
+        # What fails on a descriptor names no file; the operator wants to know which disk is full.
+        error.filename = error.filename or str(path)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ansible_collections.selfhost.fleet.plugins.module_utils.storage import trouble
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.compare import real
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.journal import FOLDER, make_private
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import TransactionError
@@ -25,7 +26,7 @@ def host_lock(root: Path, name: str, timeout: float) -> Iterator[None]:
         make_private(folder)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise TransactionError(f"{error.filename}: {error.strerror}; nothing was changed", phase="swap") from None
+        raise TransactionError(f"{trouble(error)}. Nothing was changed", phase="swap") from None
     try:
         deadline = time.monotonic() + timeout
         while True:
@@ -45,7 +46,8 @@ def host_lock(root: Path, name: str, timeout: float) -> Iterator[None]:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{name}, process {os.getpid()}\n".encode(), 0)
         except OSError as error:
-            raise TransactionError(f"{folder}/.lock: {error.strerror}; nothing was changed", phase="swap") from None
+            error.filename = error.filename or str(folder / ".lock")
+            raise TransactionError(f"{trouble(error)}. Nothing was changed", phase="swap") from None
         yield
     finally:
         os.close(descriptor)

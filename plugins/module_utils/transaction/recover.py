@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import Runner
+from ansible_collections.selfhost.fleet.plugins.module_utils.storage import trouble
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.journal import Journal
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import TransactionError
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.swap import restore
@@ -48,10 +49,9 @@ class Recovery:
             try:
                 left = self.back(journal, touched_only=False)
             except OSError as error:
-                where = f"{error.filename}: " if error.filename else ""
                 raise TransactionError(
-                    f"The interrupted run of {name} could not be undone: {where}{error.strerror}; mend that and run "
-                    f"again, the former files are kept in {journal.folder}",
+                    f"The interrupted run of {name} could not be undone: {trouble(error)}. Mend that and run "
+                    f"again: the former files are kept in {journal.folder}",
                     phase="recover",
                 ) from None
             if left:

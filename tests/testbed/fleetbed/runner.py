@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,6 +59,37 @@ class Run:
         raise TestbedError(f"no outcome of the task {task!r} in this run:\n{self.output}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A run that goes on, in a session of its own."""
+
+    command: Sequence[str]
+    process: subprocess.Popen[bytes]
+    results: Path
+    printed: Path
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Those that there are by now."""
+        lines = self.results.read_text().splitlines(keepends=True)
+        return tuple(Outcome(**json.loads(line)) for line in lines if line.endswith("\n"))
+
+    def end(self, *, timeout: float) -> Run:
+        """Wait for its end; one that does not come, and an interrupted wait, end it."""
+        try:
+            self.process.wait(timeout)
+        except BaseException:
+            self.kill()
+            raise
+        return Run(returncode=self.process.returncode, output=self.printed.read_text(), outcomes=self.outcomes)
+
+    def kill(self) -> None:
+        """The controller is gone between two of its instructions; nobody is told, nothing is cleared up."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
 class Ansible:
     """Runs playbooks and modules; inventories, playbooks and results lie in `folder`."""
 
@@ -83,6 +116,27 @@ class Ansible:
         expect_failure: bool = False,
     ) -> Run:
         """Run a playbook: a file, or plays as data. A failure is an error, unless it is what the test expects."""
+        running = self.start(
+            playbook, hosts, groups=groups, variables=variables, options=options, check=check, diff=diff
+        )
+        run = running.end(timeout=RUN_TIMEOUT)
+        if (run.returncode != 0) != expect_failure:
+            words = "succeeded, which was not expected" if expect_failure else f"failed ({run.returncode})"
+            raise AssertionError(f"{' '.join(running.command)}: {words}\n{run.output}")
+        return run
+
+    def start(
+        self,
+        playbook: Path | str | Sequence[Mapping[str, Any]],
+        hosts: Sequence[Host],
+        *,
+        groups: Mapping[str, Sequence[Host]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+        options: Sequence[str] = (),
+        check: bool = False,
+        diff: bool = False,
+    ) -> Running:
+        """Begin a run, and come back while it goes on."""
         number = next(self._numbers)
         if not isinstance(playbook, (Path, str)):
             plays = self.folder / f"playbook-{number}.json"
@@ -102,22 +156,18 @@ class Ansible:
             "ANSIBLE_NOCOLOR": "1",
             "TESTBED_RESULTS": str(results),
         }
-        done = subprocess.run(
-            command,
-            cwd=REPOSITORY,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=RUN_TIMEOUT,
-        )
-        outcomes = tuple(Outcome(**json.loads(line)) for line in results.read_text().splitlines())
-        if (done.returncode != 0) != expect_failure:
-            words = "succeeded, which was not expected" if expect_failure else f"failed ({done.returncode})"
-            raise AssertionError(f"{' '.join(command)}: {words}\n{done.stdout}")
-        return Run(returncode=done.returncode, output=done.stdout, outcomes=outcomes)
+        output = self.folder / f"output-{number}.txt"
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Running(command=command, process=process, results=results, printed=output)
 
     def module(
         self,
