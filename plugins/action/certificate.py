@@ -65,7 +65,7 @@ class ActionModule(ActionBase):
         return {**looked, "reloaded": installed.get("reloaded", [])}
 
     def _authority(self, certificates: list[dict[str, Any]], now: datetime.datetime) -> Authority | None:
-        if all(c.get("mode") == "provided" for c in certificates):
+        if all(c.get("mode") in ("provided", "acme") for c in certificates):
             return None
         folder = self._task.args.get("ca_dir")
         if not folder:

@@ -87,9 +87,22 @@ def status_table(hosts: Iterable[Data]) -> str:
             [entry["unit"].removesuffix(".service"), name, "-", "-", entry["health"], entry["since"]]
             for entry in found["foundation"]
         ]
+        rows += [
+            [f"certificate {entry['name']}", name, "-", "-", entry["health"], f"until {entry['until'] or '-'}"]
+            for entry in found.get("certificates", [])
+        ]
+        if found.get("renewal"):
+            rows.append(["certbot", name, "-", "-", renewal_text(found["renewal"]), found["renewal"]["at"]])
         if not (found["components"] or found["foundation"]):
             rows.append(["-", name, "-", "-", "runs nothing of the fleet", "-"])
     return table(["service", "host", "version", "slot", "health", "since"], sorted(rows))
+
+
+def renewal_text(renewal: Data) -> str:
+    """How the last renewal ended, and where the reason is."""
+    if renewal["result"] == "success":
+        return "last renewal succeeded"
+    return f"last renewal failed ({renewal['result']}): journalctl -u certbot says why"
 
 
 class FilterModule:

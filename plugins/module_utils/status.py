@@ -67,3 +67,11 @@ def foundation(listing: str, show: Callable[[str], str]) -> list[Data]:
                 }
             )
     return found
+
+
+def renewal(path: Path) -> Data | None:
+    """How certbot's last renewal ended, as its unit has noted it; None where there was none."""
+    if not path.exists():
+        return None
+    result, _space, at = path.read_text().strip().partition(" ")
+    return {"result": result, "at": at}

@@ -15,6 +15,8 @@ description:
     which lies on the controller, signs it for 397 days. A new key is made with every certificate.
   - With O(certificates[].mode=provided) the pair comes from the controller. There it is checked first that the key
     belongs to the certificate, which covers the names and has not expired. The key is sent only when the host lacks it.
+  - With O(certificates[].mode=acme) a folder without a certificate gets one for 7 days that the host signs itself, so that
+    nginx starts; M(selfhost.fleet.acme) then puts that of the authority in its place, and renewal is certbot's.
   - One connection to the host when nothing is to do, however many certificates there are; two otherwise.
   - All files of all certificates are replaced, and the units reloaded, together; when one cannot be reloaded the former
     files come back.
@@ -42,7 +44,7 @@ options:
       mode:
         description: Who issues it.
         type: str
-        choices: [local_ca, provided]
+        choices: [local_ca, provided, acme]
         default: local_ca
       directory:
         description: The folder of its three files.
@@ -158,7 +160,7 @@ ARGUMENTS: dict[str, Any] = {
             "name": {"type": "str", "required": True},
             "domains": {"type": "list", "elements": "str", "default": []},
             "addresses": {"type": "list", "elements": "str", "default": []},
-            "mode": {"type": "str", "choices": ["local_ca", "provided"], "default": "local_ca"},
+            "mode": {"type": "str", "choices": ["local_ca", "provided", "acme"], "default": "local_ca"},
             "directory": {"type": "path", "required": True},
             "owner": {"type": "str", "default": "root"},
             "group": {"type": "str", "default": "root"},
@@ -192,7 +194,11 @@ def look(module: AnsibleModule, host: certificates.Host, wanted: list[certificat
     for survey in surveys:
         if survey.ownership:
             host.own(survey.wanted)
-        if survey.reasons and not module.check_mode:
+        if not survey.reasons or module.check_mode:
+            continue
+        if survey.wanted.mode == "acme":
+            host.placeholder(survey.wanted)
+        else:
             local = survey.wanted.mode == "local_ca"
             requests.append({"name": survey.wanted.name, "csr": host.request(survey.wanted) if local else None})
     touched = [survey for survey in surveys if survey.reasons or survey.ownership]

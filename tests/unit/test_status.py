@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.selfhost.fleet.plugins.filter.report import status_table
-from ansible_collections.selfhost.fleet.plugins.module_utils.status import foundation, notes, state
+from ansible_collections.selfhost.fleet.plugins.module_utils.status import foundation, notes, renewal, state
 
 NOTE = {
     "service": "fluxbase",
@@ -76,3 +76,24 @@ def test_the_table_names_every_host() -> None:
     assert rows["edge1"].startswith("nginx ")
     assert "runs nothing" in rows["db2"]
     assert "did not answer" in rows["db3"]
+
+
+def test_the_last_renewal_is_read_and_told(tmp_path: Path) -> None:
+    note = tmp_path / "renewal"
+    assert renewal(note) is None
+    note.write_text("exit-code 2026-11-21T14:50:00Z\n")
+    found = {"components": [], "foundation": [], "certificates": [], "renewal": renewal(note)}
+    certificate = {
+        "name": "api.example.com",
+        "days_left": 62,
+        "until": "2027-01-22 14:50 UTC",
+        "health": "62 days left",
+    }
+    found["certificates"] = [certificate]
+    table = status_table([{"inventory_hostname": "web1", "status": found}])
+    assert "62 days left" in table
+    assert "until 2027-01-22 14:50 UTC" in table
+    assert "last renewal failed (exit-code)" in table
+    assert "2026-11-21T14:50:00Z" in table
+    note.write_text("success 2026-11-21T14:50:00Z\n")
+    assert "succeeded" in status_table([{"inventory_hostname": "web1", "status": {**found, "renewal": renewal(note)}}])

@@ -22,6 +22,8 @@ from typing import Any
 DAY = 86400
 KEY, CHAIN, CA = "privkey.pem", "fullchain.pem", "ca.pem"
 PENDING = ".pending.pem"  # the next key, until its certificate is there
+PLACEHOLDER = "selfhost.fleet placeholder"
+PLACEHOLDER_DAYS = 7
 
 Run = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 
@@ -80,6 +82,7 @@ class Present:
     names: frozenset[str]
     until: float  # seconds since 1970
     public_key: str
+    issuer: str = ""
 
 
 @dataclass
@@ -111,6 +114,7 @@ class Openssl:
     def certificate(self, path: Path) -> Present | None:
         """The first certificate of a file, or None where there is none."""
         command = ["x509", "-in", str(path), "-noout", "-enddate", "-pubkey", "-ext", "subjectAltName"]
+        command += ["-issuer", "-nameopt", "RFC2253"]
         asked = self._run([self._binary, *command])
         return parse_certificate(asked.stdout) if asked.returncode == 0 else None
 
@@ -134,6 +138,22 @@ class Openssl:
         """A signing request: a proof that the host has the key; the names are the plan's, whatever it says."""
         return self._must(["req", "-new", "-key", str(key), "-subj", "/CN=selfhost.fleet"])
 
+    def placeholder(self, key: Path, names: Iterable[str]) -> str:
+        """A certificate that the key signs itself: good for nginx to start with, and for nobody to trust."""
+        alternative = ",".join(f"DNS:{name}" for name in sorted(names))
+        command = [
+            "req",
+            "-x509",
+            "-new",
+            "-key",
+            str(key),
+            "-days",
+            str(PLACEHOLDER_DAYS),
+            "-subj",
+            f"/CN={PLACEHOLDER}",
+        ]
+        return self._must([*command, "-addext", f"subjectAltName={alternative}"])
+
     def _must(self, command: Sequence[str]) -> str:
         done = self._run([self._binary, *command])
         if done.returncode != 0:
@@ -142,12 +162,15 @@ class Openssl:
 
 
 def parse_certificate(text: str) -> Present | None:
-    """The answer of `openssl x509 -enddate -pubkey -ext subjectAltName`."""
+    """The answer of `openssl x509 -enddate -pubkey -ext subjectAltName -issuer -nameopt RFC2253`."""
     names: list[str] = []
+    issuer = ""
     until: float | None = None
     for line in text.splitlines():
         if line.startswith("notAfter="):
             until = ssl.cert_time_to_seconds(line.partition("=")[2])
+        if line.startswith("issuer="):
+            issuer = line.partition("=")[2]
         for entry in line.strip().split(", "):
             kind, _colon, value = entry.partition(":")
             if kind == "DNS":
@@ -157,7 +180,8 @@ def parse_certificate(text: str) -> Present | None:
     begin, end = text.find("-----BEGIN PUBLIC KEY-----"), text.find("-----END PUBLIC KEY-----")
     if until is None or begin < 0 or end < 0:
         return None
-    return Present(names=frozenset(names), until=until, public_key=text[begin : end + len("-----END PUBLIC KEY-----")])
+    public_key = text[begin : end + len("-----END PUBLIC KEY-----")]
+    return Present(names=frozenset(names), until=until, public_key=public_key, issuer=issuer)
 
 
 class Host:
@@ -197,7 +221,7 @@ class Host:
         if wanted.mode == "provided":
             if (chain.read_text(), ca_text) != (wanted.chain, wanted.ca):
                 survey.reasons.append("another certificate is provided")
-        else:
+        elif wanted.mode == "local_ca":
             if present.names != wanted.names:
                 survey.reasons.append("the names have changed")
             if days < self._renew_before:
@@ -244,6 +268,12 @@ class Host:
         pending = wanted.directory / PENDING
         self._openssl.new_key(pending)
         return self._openssl.request(pending)
+
+    def placeholder(self, wanted: Wanted) -> None:
+        """Mode acme: the authority asks nginx for a proof, and nginx does not start without a certificate."""
+        self.request(wanted)
+        chain = self._openssl.placeholder(wanted.directory / PENDING, wanted.names)
+        self.install([(wanted, chain, chain, "")])
 
     def install(self, issued: Sequence[tuple[Wanted, str, str, str]]) -> list[str]:
         """Put (certificate, chain, ca, key or nothing) in place, reload the units; all of it, or nothing.

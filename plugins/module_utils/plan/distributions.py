@@ -73,6 +73,7 @@ ROLE_PACKAGES: dict[str, tuple[str, ...]] = {
     "pooler": ("pgbouncer", "iproute2"),
     "service": (),
     "edge": ("nginx", "openssl"),
+    "acme": ("certbot",),
 }
 
 

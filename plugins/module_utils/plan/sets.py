@@ -19,6 +19,7 @@ SETS = {
     "pooler": ("pooler",),
     "service": ("service-users", "service"),
     "edge": ("edge",),
+    "acme": ("acme",),
 }
 
 

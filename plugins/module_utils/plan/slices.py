@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
-from . import budget, distributions
+from . import budget, certificates, distributions
+from .certificates import TLS
 from .components import component
 from .firewall import bans, firewall
 from .model import Data, Host, Service
 from .network import POOLER_PORT, POSTGRES_PORT, Topology
 from .sets import sets
 
-ROLES = ("baseline", "users", "ssh", "firewall", "bans", "certificate", "postgres", "pooler", "service", "edge")
-TLS = "/etc/selfhost/tls"
+ROLES = ("baseline", "users", "ssh", "firewall", "bans", "certificate", "postgres", "pooler", "service", "edge", "acme")
 
 
 def slice_of(topology: Topology, host: Host) -> Data:
@@ -24,6 +23,7 @@ def slice_of(topology: Topology, host: Host) -> Data:
     databases = [service for service in topology.services if service.database] if host == topology.database else []
     is_edge = host in topology.edges
     banned = bans(topology, host)
+    acme = certificates.acme(topology, host)
     present = {
         "baseline": True,
         "users": True,
@@ -35,6 +35,7 @@ def slice_of(topology: Topology, host: Host) -> Data:
         "pooler": bool(pooled),
         "service": bool(services),
         "edge": is_edge,
+        "acme": acme is not None,
     }
     roles = [role for role in ROLES if present[role]]
     extensions = sorted({extension for service in databases for extension in (service.database or {})["extensions"]})
@@ -49,7 +50,8 @@ def slice_of(topology: Topology, host: Host) -> Data:
         "admins": topology.inventory.variables.get("fleet_admins") or [],
         "firewall": firewall(topology, host),
         "bans": banned,
-        "certificates": _certificates(topology, host),
+        "acme": acme,
+        "certificates": certificates.certificates(topology, host),
         "postgres": _postgres(topology, host, distribution.postgres, databases) if present["postgres"] else None,
         "pooler": _pooler(topology, host, pooled) if pooled else None,
         "components": [component(topology, service, name, host) for service in services for name in service.components],
@@ -57,65 +59,6 @@ def slice_of(topology: Topology, host: Host) -> Data:
         if is_edge
         else None,
     }
-
-
-def _certificates(topology: Topology, host: Host) -> list[Data]:
-    found: list[Data] = []
-    default = (topology.inventory.variables.get("fleet_certificates") or {}).get("mode", "local_ca")
-    if host in topology.edges:
-        for service in topology.services:
-            if not service.domains:
-                continue
-            wanted = service.wanted.get("certificate", {})
-            entry: Data = {
-                "name": service.domains[0],
-                "domains": service.domains,
-                "addresses": [],
-                "mode": wanted.get("mode", default),
-                "directory": f"{TLS}/{service.domains[0]}",
-                "owner": "root",
-                "group": "root",
-                "reload": ["nginx.service"],
-            }
-            if entry["mode"] == "provided":
-                entry["provided"] = {"certificate": wanted.get("certificate", ""), "key": wanted.get("key", "")}
-            found.append(entry)
-    if host == topology.database:
-        found.append(
-            {
-                "name": "postgres",
-                "domains": sorted({"localhost", host.name, *([] if _is_address(host.address) else [host.address])}),
-                "addresses": sorted({"127.0.0.1", *([host.address] if _is_address(host.address) else [])}),
-                "mode": "local_ca",
-                "directory": f"{TLS}/postgres",
-                "owner": "postgres",
-                "group": "postgres",
-                "reload": ["postgresql.service"],
-            }
-        )
-    elif topology.pooled(host):
-        # Its authority's certificate is what the pooler checks PostgreSQL by.
-        found.append(
-            {
-                "name": "pooler",
-                "domains": [host.name],
-                "addresses": [],
-                "mode": "local_ca",
-                "directory": f"{TLS}/pooler",
-                "owner": "postgres",
-                "group": "postgres",
-                "reload": ["pgbouncer.service"],
-            }
-        )
-    return found
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _secret(service: Service) -> Data:
@@ -207,6 +150,8 @@ def site(topology: Topology, service: Service, edge: Host) -> Data:
         "name": service.name,
         "domains": service.domains,
         "certificate": f"{TLS}/{service.domains[0]}",
+        "acme": certificates.mode(topology, service) == "acme",
+        "stapling": certificates.stapling(topology, service),
         "upstreams": [
             {
                 "name": _upstream_name(service, name),

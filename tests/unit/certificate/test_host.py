@@ -167,3 +167,16 @@ def test_an_owner_that_does_not_exist_is_told_before_anything_is_written(machine
     with pytest.raises(host.CertificateError, match="nobody-of-that-name"):
         machine().request(one)
     assert not one.directory.exists()
+
+
+def test_a_placeholder_lets_nginx_start(machine: MakeHost, wanted: MakeWanted) -> None:
+    public = wanted(mode="acme", domains=["api.example.com", "www.example.com"], addresses=[])
+    assert machine().survey(public).reasons == ["there is no certificate"]
+    machine().placeholder(public)
+    # certbot's timer renews what the authority gives; a run does not, whatever the days and names.
+    other = wanted(mode="acme", domains=["other.example.com"], addresses=[])
+    for asked in (public, other):
+        survey = machine().survey(asked)
+        assert (survey.reasons, survey.ownership) == ([], False)
+    (public.directory / "privkey.pem").write_text("spoiled")
+    assert machine().survey(public).reasons == ["the key does not belong to the certificate"]

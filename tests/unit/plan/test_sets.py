@@ -43,7 +43,7 @@ def test_the_order_is_that_of_the_site() -> None:
 
 
 def test_a_host_keeps_what_its_roles_make() -> None:
-    everything = plan(one_host()).hosts["web1"]["sets"]
+    everything = plan(one_host(fleet_certificates={"mode": "acme"})).hosts["web1"]["sets"]
     assert everything["keep"] == everything["among"]
     hosts = plan(three_tiers()).hosts
     assert hosts["app1"]["sets"]["keep"] == [
