@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -184,13 +185,11 @@ def test_who_guesses_over_ssh_is_shut_out_of_it(target: Host, attacker: Host) ->
         for user in ("oracle", "oracle", "admin"):
             guess_over_ssh(attacker, address, user)
     look(target)
-    network = f"{':'.join(attacker.address_v6.split(':')[:4])}::/64"
     until(lambda: len(banned(target)) == 2, "both addresses of the attacker are banned")
     (four, six) = banned(target)
     assert four == ("ssh", attacker.address)
     assert six[0] == "ssh"
-    assert six[1].endswith("/64")
-    assert network  # the bed's network is one /64
+    assert ipaddress.ip_address(attacker.address_v6) in ipaddress.ip_network(six[1])
     for address in (target.address, target.address_v6):
         assert not connects(attacker, address, 22)
         assert connects(attacker, address, 443), "what it was not guessed at stays open"
@@ -248,7 +247,7 @@ def test_bans_outlive_everything_but_their_time(target: Host, attacker: Host, an
 
 def test_the_trusted_and_who_has_logged_in_are_not_banned(target: Host, attacker: Host, ansible: Ansible) -> None:
     # From the controller's own address, which has logged in with its key.
-    controller = json.loads(target.root("cat /run/selfhost-bans/state.json").stdout)["accepted"]
+    controller = json.loads(target.root("cat /var/lib/selfhost-bans/state.json").stdout)["accepted"]
     assert len(controller) == 1
     ansible.playbook(roles("bans"), [target], variables=fleet(target, trusted=(attacker.address,)))
     for _ in range(4):
@@ -261,16 +260,16 @@ def test_the_trusted_and_who_has_logged_in_are_not_banned(target: Host, attacker
     target.root("selfhost-bans lift " + attacker.address)
 
 
-def test_a_flood_costs_a_run_no_more_than_its_limit(target: Host) -> None:
-    """Another user's program cannot speak for sshd, and root's thousands of lines do not stop the next run."""
-    lines = "Invalid user x from 198.51.100.{} port 4\\n"
-    target.root(f"printf '{lines.format(1) * 5}' | runuser -u nobody -- logger --tag sshd")
-    target.root(f"printf '{lines.format(2) * 3000}' | logger --tag sshd --id=77")
+def test_other_programs_cannot_speak_for_sshd(target: Host) -> None:
+    line = "Invalid user x from 198.51.100.{} port {}"
+    for port in range(4):
+        target.root(["runuser", "-u", "nobody", "--", "logger", "--tag", "sshd", line.format(1, port)])
+        target.root(["logger", "--tag", "sshd", line.format(2, port)])
     look(target)
-    assert [source for _kind, source in banned(target)] in ([], ["198.51.100.2"])
-    assert "198.51.100.1" not in target.root("cat /run/selfhost-bans/state.json").stdout
-    for source in ("198.51.100.2",):
-        target.root(["selfhost-bans", "lift", source], check=False)
+    # Root can: so the lines are of the kind that counts.
+    assert banned(target) == [("ssh", "198.51.100.2")]
+    assert "198.51.100.1" not in target.root("cat /var/lib/selfhost-bans/state.json").stdout
+    target.root("selfhost-bans lift 198.51.100.2")
 
 
 def test_nothing_keeps_running_and_what_runs_may_do_little(target: Host) -> None:

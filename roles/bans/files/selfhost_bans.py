@@ -21,7 +21,8 @@ from typing import Any
 
 TABLE = "selfhost_bans"
 SETTINGS = Path("/etc/selfhost/bans.json")
-STATE = Path("/run/selfhost-bans/state.json")
+# On disk: after a reboot the journal is not judged again, and whoever was let in by hand stays so.
+STATE = Path("/var/lib/selfhost-bans/state.json")
 NFT = "/usr/sbin/nft"
 JOURNALCTL = "/usr/bin/journalctl"
 
@@ -88,8 +89,12 @@ class State:
         return cls(cursor=saved["cursor"], failures=failures, accepted=saved["accepted"])
 
     def save(self, path: Path) -> None:
+        """Mostly nothing has happened, and then nothing is written."""
+        text = json.dumps({"cursor": self.cursor, "failures": self.failures, "accepted": self.accepted})
+        if path.exists() and path.read_text() == text:
+            return
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps({"cursor": self.cursor, "failures": self.failures, "accepted": self.accepted}))
+        fresh.write_text(text)
         fresh.replace(path)
 
 
