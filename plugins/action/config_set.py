@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from ansible_collections.selfhost.fleet.plugins.plugin_utils.fresh_connection im
 )
 
 MODULE = "selfhost.fleet.config_set"
+TAKING_BACK = 60.0  # seconds that a host may need for it, beside those until it begins
+RETRY = 2.0  # seconds; many connections in a short time would be taken for an attack
 
 
 class RenderError(Exception):
@@ -43,7 +45,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             # No exception is passed on: Ansible would print all that led to it, values included.
             return {"failed": True, "msg": str(error), "phase": "render", "rolled_back": False}
         rendered = int((time.monotonic() - started) * 1000)
-        begun = time.monotonic()
         try:
             result: dict[str, Any] = self._execute_module(
                 module_name=MODULE, module_args=arguments, task_vars=variables
@@ -57,12 +58,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if isinstance(result.get("timings_ms"), dict):
             result["timings_ms"]["render"] = rendered
         if result.get("pending"):
-            return self._confirm(result, arguments, variables, begun)
+            return self._confirm(result, arguments, variables)
         return result
 
-    def _confirm(
-        self, result: dict[str, Any], arguments: dict[str, Any], variables: dict[str, Any], begun: float
-    ) -> dict[str, Any]:
+    def _confirm(self, result: dict[str, Any], arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         """Keep the change if a fresh connection gets through; else take it back over the one that there is."""
 
         def call(state: str) -> dict[str, Any]:
@@ -72,8 +71,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             )
             return called
 
-        failure = {**result, "failed": True, "changed": False, "pending": False, "phase": "confirm"}
-        name = arguments["name"]
         try:
             with fresh_connection(self._connection):
                 confirmed = call("confirmed")
@@ -86,13 +83,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     self._connection.reset()
                 return {**result, "pending": False}
             reason = str(confirmed.get("msg") or "the module that confirms it failed")
-        try:
-            call("taken_back")
-        except AnsibleConnectionFailure:
-            # The host takes it back by itself. It must be reachable when this task has ended, or its rescue could not run.
-            time.sleep(max(0.0, begun + float(arguments["confirm_within"]) - time.monotonic()) + 1)
-        message = f"{name} was taken back: a fresh connection to the host fails with it. It says: {reason}"
-        return {**failure, "rolled_back": True, "msg": message}
+        back, end = _take_back(call, float(arguments["confirm_within"]) + TAKING_BACK)
+        message = (
+            f"{arguments['name']} cannot stay: a fresh connection to the host fails with it. {end} It says: {reason}"
+        )
+        failure = {"failed": True, "changed": False, "pending": False, "phase": "confirm", "rolled_back": back}
+        return {**result, **failure, "msg": message}
 
     def _files(self, entries: Any, variables: dict[str, Any]) -> list[dict[str, Any]]:
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
@@ -163,6 +159,25 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 ) from None
             raise RenderError(f"{where}: template {source}: {error}") from None
         return rendered if isinstance(rendered, str) else "" if rendered is None else str(rendered)
+
+
+def _take_back(call: Callable[[str], dict[str, Any]], patience: float) -> tuple[bool, str]:
+    """Whether the former state is back, in words too. The host must be reachable then, or a rescue of the task could not run.
+
+    Where the former connection is gone as well, the host takes the change back by itself, and lets in who asks for it.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            taken = call("taken_back")
+        except AnsibleConnectionFailure:
+            if time.monotonic() > deadline:
+                return False, "The host, which was to take it back by itself, cannot be reached."
+            time.sleep(RETRY)
+            continue
+        if taken.get("failed"):
+            return False, f"It could not be taken back: {taken.get('msg')}."
+        return True, "It was taken back, the former state is in force."
 
 
 def _unit(unit: Any) -> dict[str, Any]:
