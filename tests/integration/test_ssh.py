@@ -127,14 +127,18 @@ def test_what_ssh_audit_says(guarded: Host, new_host: Any) -> None:
 
 def test_what_would_lock_out_is_refused_before_it_is_live(guarded: Host, ansible: Ansible) -> None:
     before = configuration(guarded)
+    passwords = {"PasswordAuthentication": True}
     network = guarded.root("ip -4 route show default").stdout.split("via ")[1].split()[0]
     for settings, words in (
         ({"AllowUsers": ["alice"]}, f"AllowUsers alice: shuts out admin from {network}"),
         ({"AllowUsers": ["admin@198.51.100.0/24"]}, f"shuts out admin from {network}"),
         ({"DenyUsers": [f"*@{network}"]}, "Take the pattern out"),
         ({"AllowGroups": ["fleet-admins"]}, "AllowGroups fleet-admins: admin"),
-        ({"PubkeyAuthentication": False}, "nobody could come in with a key"),
-        ({"AuthenticationMethods": "publickey,keyboard-interactive"}, "a key alone no longer suffices"),
+        (
+            {"PubkeyAuthentication": False, **passwords, "AuthenticationMethods": "any"},
+            "nobody could come in with a key",
+        ),
+        ({**passwords, "AuthenticationMethods": "publickey,password"}, "a key alone no longer suffices"),
         ({"AuthorizedKeysFile": "/etc/ssh/nobody/%u"}, "has no key in /etc/ssh/nobody/admin"),
         ({"PubkeyAcceptedAlgorithms": "rsa-sha2-512"}, "none of the keys of admin"),
         ({"Match": f"Address {network}\nAllowUsers alice\nMatch all"}, "AllowUsers alice"),
