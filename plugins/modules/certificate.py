@@ -144,6 +144,7 @@ reloaded:
   returned: when something was put in place
 """
 
+import os  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
 from typing import Any  # noqa: E402
@@ -217,6 +218,8 @@ def look(module: AnsibleModule, host: certificates.Host, wanted: list[certificat
 
 
 def main() -> None:
+    # Daemons have to read what is made here: it does not depend on the operator's umask.
+    os.umask(0o022)
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
 
     def run(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -370,6 +370,8 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def main() -> None:
+    # Daemons have to read what is made here: it does not depend on the operator's umask.
+    os.umask(0o022)
     # The invocation is not logged: it holds the content of every file.
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, no_log=True)
     runner = SystemRunner(timeout=module.params["timeout"])

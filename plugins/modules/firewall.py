@@ -217,6 +217,8 @@ def converge(module: AnsibleModule, firewall: Firewall) -> dict[str, object]:
 
 
 def main() -> None:
+    # Daemons have to read what is made here: it does not depend on the operator's umask.
+    os.umask(0o022)
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
 
     def run(command: list[str]) -> subprocess.CompletedProcess[str]:

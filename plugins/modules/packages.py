@@ -48,12 +48,16 @@ installed:
   elements: str
 """
 
+import os  # noqa: E402
+
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.packages import Packages, PackagesError  # noqa: E402
 
 
 def main() -> None:
+    # Daemons have to read what is made here: it does not depend on the operator's umask.
+    os.umask(0o022)
     module = AnsibleModule(
         argument_spec={
             "names": {"type": "list", "elements": "str", "required": True},

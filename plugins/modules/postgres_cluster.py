@@ -176,6 +176,7 @@ size:
   type: int
 """
 
+import os  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -231,6 +232,8 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def main() -> None:
+    # Daemons have to read what is made here: it does not depend on the operator's umask.
+    os.umask(0o022)
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     options = module.params
     socket = Path(options["socket_directory"]) / f".s.PGSQL.{options['port']}"

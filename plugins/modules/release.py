@@ -168,6 +168,7 @@ program_says:
   type: str
 """
 
+import os  # noqa: E402
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,8 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def main() -> None:
+    # Daemons have to read what is made here: it does not depend on the operator's umask.
+    os.umask(0o022)
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     delivered = module.params["delivered"]
     try:

@@ -22,6 +22,7 @@ NOT_FLEET_WIDE = {
     "fleet_address",
     "fleet_os",
     "fleet_architecture",
+    "fleet_hardening",
     "fleet_plan",
     "fleet_local_ca_dir",
     "fleet_secrets",
@@ -101,6 +102,7 @@ class InventoryReader:
             os=str(variables.get("fleet_os", "debian-13")),
             architecture=str(variables.get("fleet_architecture", "amd64")),
             ssh_port=int(variables.get("ansible_port") or 22),
+            hardening=dict(variables.get("fleet_hardening") or {}),
         )
 
 

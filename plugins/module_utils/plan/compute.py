@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from . import budget, certificates, firewall, network
+from . import budget, certificates, firewall, hardening, network
 from .definitions import Definitions, schema_findings
 from .detour import detour
 from .distributions import CONTRIB, DISTRIBUTIONS
@@ -62,6 +62,7 @@ def compute(
     topology = Topology(inventory, services)
     network.check(topology, findings)
     firewall.check(topology, findings)
+    hardening.check(inventory, findings)
     certificates.check(topology, findings)
     budget.check(inventory, services, findings)
     _check_extensions(topology, findings)

@@ -66,6 +66,7 @@ ROLE_PACKAGES: dict[str, tuple[str, ...]] = {
     "baseline": ("ca-certificates", "python3"),
     "users": ("passwd", "procps", "sudo"),
     "ssh": ("openssh-server",),
+    "hardening": (),  # by item: hardening.ITEMS
     "firewall": ("nftables",),
     "bans": ("nftables", "python3"),
     "certificate": ("openssl",),

@@ -19,6 +19,8 @@ class Host:
     os: str = "debian-13"
     architecture: str = "amd64"
     ssh_port: int = 22
+    # Items of the hardening that are switched, by name.
+    hardening: Data = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

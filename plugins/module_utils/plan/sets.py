@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from . import hardening
 from .model import Data
 
 # In the order of site.yml: a set is taken away before those that it builds on. The names are those of config_set in the roles.
@@ -12,6 +13,7 @@ SETS = {
     "baseline": ("baseline", "time"),
     "users": ("admins",),
     "ssh": ("ssh",),
+    "hardening": ("hardening", "hardening-updates", "hardening-audit"),
     "firewall": ("firewall",),
     "bans": ("bans",),
     "certificate": (),
@@ -23,9 +25,13 @@ SETS = {
 }
 
 
-def sets(roles: Collection[str]) -> Data:
-    """Arguments of `config_prune`. Sets that no role of the collection makes are not `among` them: they are the user's own."""
+def sets(roles: Collection[str], items: Collection[str]) -> Data:
+    """Arguments of `config_prune`, by a host's roles and its items of the hardening.
+
+    Sets that no role of the collection makes are not `among` them: they are the user's own.
+    """
+    off = {name for item, name in hardening.ITEM_SETS.items() if item not in items}
     return {
-        "keep": [name for role, names in SETS.items() if role in roles for name in names],
+        "keep": [name for role, names in SETS.items() if role in roles for name in names if name not in off],
         "among": [name for names in SETS.values() for name in names],
     }

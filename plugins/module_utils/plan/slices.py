@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import budget, certificates, distributions
+from . import budget, certificates, distributions, hardening
 from .certificates import TLS
 from .components import component
 from .firewall import bans, firewall
@@ -13,7 +13,20 @@ from .model import Data, Host, Service
 from .network import POOLER_PORT, POSTGRES_PORT, Topology
 from .sets import sets
 
-ROLES = ("baseline", "users", "ssh", "firewall", "bans", "certificate", "postgres", "pooler", "service", "edge", "acme")
+ROLES = (
+    "baseline",
+    "users",
+    "ssh",
+    "hardening",
+    "firewall",
+    "bans",
+    "certificate",
+    "postgres",
+    "pooler",
+    "service",
+    "edge",
+    "acme",
+)
 
 
 def slice_of(topology: Topology, host: Host) -> Data:
@@ -26,6 +39,7 @@ def slice_of(topology: Topology, host: Host) -> Data:
     acme = certificates.acme(topology, host)
     present = {
         "baseline": True,
+        "hardening": True,
         "users": True,
         "ssh": True,
         "firewall": True,
@@ -45,8 +59,9 @@ def slice_of(topology: Topology, host: Host) -> Data:
         "address": host.address,
         "os": host.os,
         "roles": roles,
-        "sets": sets(roles),
-        "packages": distributions.packages(distribution, roles, extensions),
+        "sets": sets(roles, hardening.active(host)),
+        "packages": sorted({*distributions.packages(distribution, roles, extensions), *hardening.packages(host)}),
+        "hardening": hardening.hardening(topology.inventory, host),
         "admins": topology.inventory.variables.get("fleet_admins") or [],
         "firewall": firewall(topology, host),
         "bans": banned,

@@ -12,6 +12,8 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.plan.slices import 
 
 from .fixtures import ROOT, one_host, plan, three_tiers
 
+HARDENING = ("hardening", "hardening-updates", "hardening-audit")
+
 
 def _names(node: Any) -> Iterator[str]:
     """Names of every config_set below a node, inside blocks too. The module admins holds a set of its own."""
@@ -51,16 +53,30 @@ def test_a_host_keeps_what_its_roles_make() -> None:
         "time",
         "admins",
         "ssh",
+        *HARDENING,
         "firewall",
         "bans",
         "pooler",
         "service-users",
         "service",
     ]
-    assert hosts["edge1"]["sets"]["keep"] == ["baseline", "time", "admins", "ssh", "firewall", "bans", "edge"]
-    assert hosts["db2"]["sets"]["keep"] == ["baseline", "time", "admins", "ssh", "firewall", "bans"]
+    assert hosts["edge1"]["sets"]["keep"] == [
+        "baseline",
+        "time",
+        "admins",
+        "ssh",
+        *HARDENING,
+        "firewall",
+        "bans",
+        "edge",
+    ]
+    assert hosts["db2"]["sets"]["keep"] == ["baseline", "time", "admins", "ssh", *HARDENING, "firewall", "bans"]
     assert {tuple(host["sets"]["among"]) for host in hosts.values()} == {tuple(everything["among"])}
 
 
 def test_a_host_without_roles_keeps_nothing() -> None:
-    assert sets([])["keep"] == []
+    assert sets([], [])["keep"] == []
+
+
+def test_the_set_of_an_item_that_is_switched_off_goes() -> None:
+    assert sets(["baseline", "hardening"], ["audit"])["keep"] == ["baseline", "hardening", "hardening-audit"]

@@ -15,6 +15,7 @@ def test_one_host_is_everything() -> None:
         "baseline",
         "users",
         "ssh",
+        "hardening",
         "firewall",
         "bans",
         "certificate",
@@ -81,19 +82,38 @@ def test_addresses_of_ipv6_stand_in_brackets_before_a_port() -> None:
 def test_the_production_fleet() -> None:
     fleet = plan(three_tiers())
     assert fleet.findings.items == []
-    assert fleet.hosts["edge1"]["roles"] == ["baseline", "users", "ssh", "firewall", "bans", "certificate", "edge"]
+    assert fleet.hosts["edge1"]["roles"] == [
+        "baseline",
+        "users",
+        "ssh",
+        "hardening",
+        "firewall",
+        "bans",
+        "certificate",
+        "edge",
+    ]
     assert fleet.hosts["app1"]["roles"] == [
         "baseline",
         "users",
         "ssh",
+        "hardening",
         "firewall",
         "bans",
         "certificate",
         "pooler",
         "service",
     ]
-    assert fleet.hosts["db1"]["roles"] == ["baseline", "users", "ssh", "firewall", "bans", "certificate", "postgres"]
-    assert fleet.hosts["db2"]["roles"] == ["baseline", "users", "ssh", "firewall", "bans"]
+    assert fleet.hosts["db1"]["roles"] == [
+        "baseline",
+        "users",
+        "ssh",
+        "hardening",
+        "firewall",
+        "bans",
+        "certificate",
+        "postgres",
+    ]
+    assert fleet.hosts["db2"]["roles"] == ["baseline", "users", "ssh", "hardening", "firewall", "bans"]
     servers = fleet.hosts["edge1"]["edge"]["sites"][0]["upstreams"][0]["servers"]
     assert [server["address"] for server in servers] == [f"192.0.2.{n}" for n in (13, 14, 15)]
     rules = {rule["port"]: rule for rule in fleet.hosts["app1"]["firewall"]["inbound"]}
