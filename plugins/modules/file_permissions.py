@@ -13,7 +13,8 @@ author:
 description:
   - Takes every override of this collection on the host in one call, with C(dpkg-statoverride). A mode that is only set comes back with the next upgrade
     of the package; an override stays.
-  - An override that is no longer listed is taken away, and the file has its former owner, group and mode again.
+  - An override that is no longer listed is taken away, and the file has its former owner, group and mode again. One that its package
+    brought only after the override keeps what it has, as dpkg does not note what it would have been.
   - An override of somebody else at the same path is left alone, with a warning.
   - A path that does not exist is overridden all the same, and so holds when a package brings it.
 options:
