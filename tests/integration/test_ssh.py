@@ -6,6 +6,7 @@ import json
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,20 @@ def test_the_host_takes_it_back_when_no_connection_is_left(guarded: Host, ansibl
     assert configuration(guarded) == before
     assert guarded.ssh("echo in").stdout == "in\n"
     assert "taken back: ssh" in guarded.root("journalctl -u selfhost-take-back-ssh.service -o cat").stdout
+
+
+def test_a_host_that_goes_down_before_the_confirmation_boots_with_the_former_state(
+    guarded: Host, ansible: Ansible
+) -> None:
+    before = configuration(guarded)
+    alone = {"ansible_ssh_args": "-S none", "ssh_confirm_within": 600}
+    with ThreadPoolExecutor() as pool:
+        said = pool.submit(refused, ansible, guarded, {"Port": 2222}, **alone)
+        pending = "grep -q pending /var/lib/selfhost/transactions/ssh/journal.json"
+        guarded.root(f"timeout 120 sh -c 'until {pending}; do sleep 0.1; done' 2>/dev/null")
+        guarded.restart()
+        assert "It was taken back" in said.result()
+    assert configuration(guarded) == before
 
 
 def test_items_are_switched_off_by_name(guarded: Host, ansible: Ansible) -> None:
