@@ -1,4 +1,3 @@
-#!/usr/bin/python3 -I
 # Managed by selfhost.fleet.
 """Puts what certbot has obtained where nginx reads it, and has nginx read it.
 
