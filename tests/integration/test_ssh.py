@@ -83,7 +83,7 @@ def test_a_bare_host_in_check_mode_and_twice(guarded: Host, ansible: Ansible, pa
     assert first.of(TASK).result["pending"] is False
     assert converge(ansible, guarded, [alice]).changed == []
     assert guarded.root("ls -A /var/lib/selfhost/transactions").stdout.split() == [".lock"]
-    assert guarded.root("systemctl list-units --all --plain --no-legend 'selfhost-take-back*'").stdout == ""
+    assert guarded.root("systemctl list-units --all --plain --no-legend 'selfhost-take-back-*'").stdout == ""
 
 
 def test_who_comes_in_and_how(guarded: Host, pair: Path) -> None:
