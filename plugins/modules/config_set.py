@@ -303,6 +303,7 @@ from typing import Any  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.probe import ProbeSpec, ProbeSpecError, probe  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.probe.holder import foreign_holder  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.ssh.login import LoginSandbox  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.ssh.way_in import way_in  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.engine import Outcome, Transaction  # noqa: E402
@@ -380,6 +381,12 @@ def main() -> None:
         result = probe(ProbeSpec.from_mapping(options), runner)
         return result.ok, result.message
 
+    def holder(options: Mapping[str, Any]) -> tuple[str, str] | None:
+        wanted = ProbeSpec.from_mapping(options)
+        host, port = wanted.address()
+        group = foreign_holder(wanted.unit, (host, port), runner) if wanted.unit else None
+        return (f"{host}:{port}", group) if group else None
+
     transaction: Transaction | None = None
     try:
         probes = [*module.params["probes"], *([module.params["probe"]] if module.params["probe"] else [])]
@@ -390,7 +397,7 @@ def main() -> None:
         came = way_in(Path("/proc"), os.getpid()) if module.params["keep_login"] else None
         if came:
             sandbox = LoginSandbox(sandbox, came)
-        transaction = Transaction(spec, runner=runner, sandbox=sandbox, prober=ask)
+        transaction = Transaction(spec, runner=runner, sandbox=sandbox, prober=ask, holder=holder)
         watch_signals()
         outcome = _course(transaction, module.params["state"], check=module.check_mode)
     except TransactionError as error:

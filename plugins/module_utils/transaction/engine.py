@@ -47,6 +47,8 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.way_bac
 
 # A probe's options to (whether it holds, in its own words).
 Prober = Callable[[Mapping[str, Any]], tuple[bool, str]]
+# A probe's options to (address, control group) of a stranger who listens where the probe's unit is to.
+Holder = Callable[[Mapping[str, Any]], tuple[str, str] | None]
 
 
 @dataclass
@@ -90,6 +92,7 @@ class Transaction:
         runner: Runner,
         sandbox: Sandbox,
         prober: Prober,
+        holder: Holder = lambda _options: None,
         root: Path = Path("/"),
         units: Units | None = None,
         gone: Collection[str] = (),
@@ -99,6 +102,7 @@ class Transaction:
         self.runner = runner
         self.sandbox = sandbox
         self.prober = prober
+        self.holder = holder
         self.root = root
         self.gone = gone
         self.way_back = way_back or WayBack(spec.name, runner)
@@ -180,6 +184,7 @@ class Transaction:
             made = {item.path for item in difference.directories if item.after and item.before.kind == "absent"}
             made |= set(former.made if former else ())
             going, plans = self._plan_units(difference, former)
+            difference.problems += self._taken_ports([*going, *plans])
         secret = [item.content for item in spec.files if item.secret]
         secret += [item.before.content for item in difference.files if item.secret]
         self.outcome.changed_files = difference.changed_files
@@ -216,6 +221,22 @@ class Transaction:
                     f"units: there is no {name} on this host; install what brings it before, or list its file in files"
                 )
         return self.units.going(removed), self.units.plan(self.spec.units, states, difference.paths)
+
+    def _taken_ports(self, plans: list[UnitPlan]) -> list[str]:
+        """A service that finds its port taken may only log it: by then it would be away from its former port."""
+        ours = {_whole(plan.name) for plan in plans}
+        starting = {_whole(plan.name) for plan in plans if {"start", "restart"} & set(plan.steps)}
+        found = []
+        for options in self.spec.probes:
+            name = _whole(str(options.get("unit") or ""))
+            held = self.holder(options) if name in starting else None
+            # A unit of this set lets go of its port when it is restarted or stopped.
+            if held and not ours & set(held[1].split("/")):
+                found.append(
+                    f"{held[0]}, where {name} is to listen, is held by {held[1]}. Nothing was changed. Stop that "
+                    "(systemctl status names it), or give one of the two another port, then run again"
+                )
+        return found
 
     # -- validate
 
@@ -366,6 +387,11 @@ class Transaction:
             yield
         finally:
             self.outcome.timings_ms[phase] = int((time.monotonic() - started) * 1000)
+
+
+def _whole(unit: str) -> str:
+    """A name without a type is a service's, as systemctl has it."""
+    return unit if not unit or unit.rpartition(".")[2] in ("service", "socket", "timer", "path") else f"{unit}.service"
 
 
 def _unit_diffs(plans: Sequence[UnitPlan]) -> list[dict[str, Any]]:

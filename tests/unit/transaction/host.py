@@ -46,6 +46,7 @@ class FakeHost:
     calls: list[tuple[str, ...]] = field(default_factory=list)
     refuse: Callable[[tuple[str, ...]], str | None] = lambda _argv: None
     probe: Callable[[Mapping[str, Any]], tuple[bool, str]] = lambda _options: (True, "answers")
+    holder: Callable[[Mapping[str, Any]], tuple[str, str] | None] = lambda _options: None
     validated: list[Difference] = field(default_factory=list)
 
     # the runner
@@ -146,7 +147,9 @@ class FakeHost:
             params[kind] = [{**mine, **entry} for entry in params.get(kind, [])]
         spec = SetSpec.from_params({"name": "set", "timeout": 5, **params})
         units = Units(self, timeout=5, sleep=sleep, clock=lambda: now[0])
-        return Transaction(spec, runner=self, sandbox=self, prober=self.probe, root=self.root, units=units)
+        return Transaction(
+            spec, runner=self, sandbox=self, prober=self.probe, holder=self.holder, root=self.root, units=units
+        )
 
     def apply(self, *, check: bool = False, **params: Any) -> Outcome:
         return self.transaction(**params).run(check=check)

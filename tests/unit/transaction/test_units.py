@@ -70,6 +70,26 @@ def test_unit_that_nobody_brings(host: FakeHost) -> None:
         host.apply(units=[{"name": "ghost"}])
 
 
+def restarted(host: FakeHost, holder: str, **more: Any) -> Any:
+    host.units["app.service"] = FakeUnit("active", "enabled")
+    host.holder = lambda _options: ("127.0.0.1:80", holder)
+    probe = {"kind": "tcp", "url": "tcp://127.0.0.1:80", "unit": "app.service"}
+    return host.apply(files=[FILE], units=[{"name": "app", "on_change": "restart"}], probes=[probe], **more)
+
+
+def test_a_port_that_a_stranger_holds_is_seen_before_anything_is_touched(host: FakeHost) -> None:
+    words = "127.0.0.1:80, where app.service is to listen, is held by /system.slice/other.service"
+    with pytest.raises(TransactionError, match=words):
+        restarted(host, "/system.slice/other.service")
+    assert host.steps == []
+    assert words in restarted(host, "/system.slice/other.service", check=True).warnings[0]
+
+
+def test_a_port_that_a_unit_of_the_set_lets_go_of_is_free(host: FakeHost) -> None:
+    restarted(host, "/system.slice/app.service/payload")
+    assert host.steps == ["restart app.service"]
+
+
 def test_check_mode_without_systemd(host: FakeHost) -> None:
     host.installed.clear()
     assert "systemctl is not installed" in host.apply(units=[{"name": "app"}], check=True).warnings[0]
