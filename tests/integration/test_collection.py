@@ -14,13 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
 
-def run(folder: Path, *command: str, expect: int = 0) -> str:
+def run(folder: Path, *command: str, expect: int = 0, **variables: str) -> str:
     (folder / "ansible.cfg").touch()  # not the checkout's
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(folder / "collections"),
         "ANSIBLE_NOCOLOR": "1",
+        **variables,
     }
     done = subprocess.run(
         [str(BIN / command[0]), *command[1:]],
@@ -81,6 +82,13 @@ def test_the_installed_plan_is_shown(installed: Path) -> None:
     )
     assert "120 for pools + 13 reserved of max_connections 200: 67 free" in output
     assert [name for name, value in secrets.items() if value in output] == []
+
+
+@pytest.mark.parametrize("given", [{}, {"FLUXBASE": "", "FLUXBASE_VERSION": ""}], ids=["by hand", "by make demo"])
+def test_the_embedded_inventory_is_planned(installed: Path, given: dict[str, str]) -> None:
+    local = ("--inventory", str(ROOT / "inventories/local"))
+    output = run(installed, "ansible-playbook", *local, "selfhost.fleet.plan", **given)
+    assert "fluxbase  server     2026.3.6  blue" in output
 
 
 def test_every_module_and_role_has_its_documentation(installed: Path) -> None:
