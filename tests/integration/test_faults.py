@@ -391,6 +391,7 @@ def test_postgresql_that_does_not_start(site: Site) -> None:
 
 
 SOURCES = "/etc/apt/sources.list"
+INSTALLED = "selfhost.fleet.baseline : Install the packages of all roles in one transaction"
 
 
 @contextmanager
@@ -434,14 +435,14 @@ def test_apt_that_another_program_holds(site: Site, lock: str, problem: str, pac
         process = main_pid(site.host, "locker.service")
         held = f"for 3 s another program has held {lock}: process {process} (python3)"
         refused_packages(site, package, problem, "nothing was changed", held, "then run again")
-    assert packages(site, package).of("Install the packages of all roles in one transaction").changed
+    assert packages(site, package).of(INSTALLED).changed
 
 
 def test_apt_without_its_mirror(site: Site) -> None:
     with mirror_away(site.host):
         words = "E: Failed to fetch http://127.0.0.1:9/debian", "Does this host reach the mirrors", "Run again"
         refused_packages(site, "hello", "The package lists could not be read", *words)
-    assert packages(site, "hello").of("Install the packages of all roles in one transaction").changed
+    assert packages(site, "hello").of(INSTALLED).changed
 
 
 # Clocks
