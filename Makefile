@@ -7,6 +7,8 @@ CHECKOUT := .cache/collections/ansible_collections/selfhost/fleet
 # FLUXBASE=/path/to/the/real/binary (and FLUXBASE_VERSION) runs the real program instead of the stand-in.
 FLUXBASE_VERSION ?= 2026.3.6
 STANDIN := .cache/standin/fluxbase-$(FLUXBASE_VERSION)
+# The tests want one of each generation: the older one is what Debian 12's PostgreSQL can carry.
+STANDINS := .cache/standin/fluxbase-2026.3.6 .cache/standin/fluxbase-0.9.4
 DEMO_PORT ?= 8443
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export FLUXBASE FLUXBASE_VERSION
@@ -26,9 +28,9 @@ link: # a checkout runs as an installed collection does
 	@mkdir -p $(dir $(CHECKOUT))
 	@ln -sfn $(CURDIR) $(CHECKOUT)
 
-$(STANDIN): $(shell find tests/testbed/standin -type f -not -path '*/__pycache__/*') tests/testbed/build_standin.py
+.cache/standin/fluxbase-%: $(shell find tests/testbed/standin -type f -not -path '*/__pycache__/*') tests/testbed/build_standin.py
 	@mkdir -p $(dir $@)
-	$(PYTHON) tests/testbed/build_standin.py --version $(FLUXBASE_VERSION) --output $@
+	$(PYTHON) tests/testbed/build_standin.py --version $* --output $@
 
 demo: $(VENV)/ready link $(if $(FLUXBASE),,$(STANDIN)) ## a host, the whole site on it, and the address that answers in a browser
 	@$(TESTBED) list | grep -q '^local ' || $(TESTBED) up local --publish $(DEMO_PORT):443
@@ -63,11 +65,11 @@ sanity: $(VENV)/ready link
 unit: $(VENV)/ready link
 	$(BIN)/pytest -q tests/unit
 
-integration: $(VENV)/ready link $(STANDIN)
+integration: $(VENV)/ready link $(STANDINS)
 	$(BIN)/pytest -q tests/integration
 
-molecule: $(VENV)/ready link $(STANDIN)
+molecule: $(VENV)/ready link $(STANDINS)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all
 
-test: $(VENV)/ready link $(STANDIN) ## everything: linters, unit and integration tests, molecule; SCENARIO=lint (or unit, site, debian13, ...) for one part alone
+test: $(VENV)/ready link $(STANDINS) ## everything: linters, unit and integration tests, molecule; SCENARIO=lint (or unit, site, debian13, ...) for one part alone
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.run_all $(SCENARIO)
