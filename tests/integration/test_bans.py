@@ -212,11 +212,11 @@ def test_a_ban_is_lifted_by_hand(target: Host, attacker: Host) -> None:
 def test_who_guesses_at_a_login_route_is_shut_out_of_the_edge(target: Host, attacker: Host) -> None:
     # Refused, but no guesses: another route, another method.
     for path, options in (("/notes", ["--data", "x=1"]), ("/login", [])):
-        for _ in range(4):
+        for _turn in range(4):
             assert request(attacker, target, path, *options) == "401"
     look(target)
     assert banned(target) == []
-    for _ in range(3):
+    for _turn in range(3):
         assert request(attacker, target, "/login", "--data", "user=x&password=y") == "401"
     look(target)
     assert banned(target) == [("login", attacker.address)]
@@ -250,7 +250,7 @@ def test_the_trusted_and_who_has_logged_in_are_not_banned(target: Host, attacker
     controller = json.loads(target.root("cat /var/lib/selfhost-bans/state.json").stdout)["accepted"]
     assert len(controller) == 1
     ansible.playbook(roles("bans"), [target], variables=fleet(target, trusted=(attacker.address,)))
-    for _ in range(4):
+    for _turn in range(4):
         assert request(attacker, target, "/login", "--data", "x=1") == "401"
     look(target)
     assert banned(target) == []

@@ -127,7 +127,7 @@ class Site:
 
     def process_status(self, pid: str) -> dict[str, str]:
         lines = self.host.read(f"/proc/{pid}/status").splitlines()
-        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return {name: value.strip() for name, _colon, value in (line.partition(":") for line in lines)}
 
     def inside(self, pid: str, script: str) -> Completed:
         """A script among what a process sees of the files, with the rights that root has outside of the unit."""

@@ -36,11 +36,11 @@ def test_others_are_said_as_they_are() -> None:
 
 
 def test_room_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
-    assert free(tmp_path / "a" / "b").split(",")[0] == free(tmp_path).split(",")[0]
+    assert free(tmp_path / "a" / "b").split(",", maxsplit=1)[0] == free(tmp_path).split(",", maxsplit=1)[0]
 
 
 def test_a_write_that_fails_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
+    def full(_descriptor: int) -> None:
         raise error_of(errno.ENOSPC)
 
     monkeypatch.setattr(os, "fsync", full)

@@ -48,7 +48,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.way_bac
 # A probe's options to (whether it holds, in its own words).
 Prober = Callable[[Mapping[str, Any]], tuple[bool, str]]
 # A probe's options to (address, control group) of a stranger who listens where the probe's unit is to.
-Holder = Callable[[Mapping[str, Any]], tuple[str, str] | None]
+Holder = Callable[[Mapping[str, Any]], "tuple[str, str] | None"]
 
 
 @dataclass

@@ -90,4 +90,5 @@ def main(name: str) -> None:
     root, runner = Path("/"), SystemRunner(timeout=TIMEOUT)
     with host_lock(root, name, TIMEOUT):
         recovered = Recovery(root, runner, Units(runner, timeout=TIMEOUT), TIMEOUT).all()
-    print("\n".join(f"taken back: {one}" for one in recovered) or "nothing to take back")
+    words = [f"taken back: {one}" for one in recovered] or ["nothing to take back"]
+    sys.stdout.write("\n".join(words) + "\n")

@@ -83,7 +83,7 @@ class State:
             return cls()
         saved = json.loads(path.read_text())
         failures = {
-            kind: {source: [(at, connection) for at, connection in seen] for source, seen in sources.items()}
+            kind: {source: list(map(tuple, seen)) for source, seen in sources.items()}
             for kind, sources in saved["failures"].items()
         }
         return cls(cursor=saved["cursor"], failures=failures, accepted=saved["accepted"])

@@ -54,10 +54,10 @@ def reboots(count: int, **window: Any) -> list[tuple[str, str]]:
 
 def test_reboots_are_spread_over_the_window() -> None:
     assert reboots(1) == [("02:00", "03:00")]
-    assert [reboot for _, reboot in reboots(4)] == ["03:00", "03:30", "04:00", "04:30"]
+    assert [reboot for _upgrade, reboot in reboots(4)] == ["03:00", "03:30", "04:00", "04:30"]
     assert reboots(2, start="23:45", minutes=30) == [("22:45", "23:45"), ("23:00", "00:00")]
 
 
 def test_a_window_may_be_given_in_part() -> None:
     assert reboots(1, start="00:30") == [("23:30", "00:30")]
-    assert [reboot for _, reboot in reboots(2, minutes=10)] == ["03:00", "03:05"]
+    assert [reboot for _upgrade, reboot in reboots(2, minutes=10)] == ["03:00", "03:05"]
