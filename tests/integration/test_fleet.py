@@ -367,7 +367,8 @@ def test_no_secret_is_on_the_edge(fleet: Fleet) -> None:
 
 def test_status_shows_every_host(fleet: Fleet) -> None:
     table = fleet.run("status").of("Print the table").result["msg"]
-    rows = {(line.split()[0], line.split()[1]): line for line in table.splitlines()[1:]}
+    lines = [line for line in table.splitlines()[1:] if not line.startswith("certificate ")]
+    rows = {(line.split()[0], line.split()[1]): line for line in lines}
     assert set(rows) == {
         *(("fluxbase/server", app.name) for app in fleet.apps),
         *(("pgbouncer", app.name) for app in fleet.apps),
@@ -375,6 +376,12 @@ def test_status_shows_every_host(fleet: Fleet) -> None:
         ("postgresql@17-main", fleet.database.name),
     }
     assert all("healthy" in rows["fluxbase/server", app.name] for app in fleet.apps)
+    certificates = {tuple(line.split()[1:3]) for line in table.splitlines() if line.startswith("certificate ")}
+    assert certificates == {
+        (DOMAIN, fleet.edge.name),
+        ("postgres", fleet.database.name),
+        *(("pooler", app.name) for app in fleet.apps),
+    }
 
 
 def test_a_host_that_is_taken_out_gets_no_more_requests(fleet: Fleet) -> None:

@@ -202,7 +202,7 @@ def test_the_journal_is_kept_and_bounded(site: Fleet) -> None:
     site.host.root("journalctl --flush --sync")
     assert site.host.root("ls -d /var/log/journal/*/").stdout
     said = site.host.root("journalctl --unit systemd-journald --boot --output cat").stdout
-    assert "max 500M" in said
+    assert "max 500M" in said or "max 500.0M" in said  # as systemd 257 and 252 write it
 
 
 def test_the_clock_is_kept_by_the_network(site: Fleet) -> None:
