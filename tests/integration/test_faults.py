@@ -95,7 +95,8 @@ def unit(host: Host, name: str, *command: str, user: str = "root") -> Iterator[N
     try:
         yield
     finally:
-        host.root(f"systemctl stop {name}.service; systemctl reset-failed {name}.service 2>/dev/null || true")
+        host.root(["systemctl", "stop", f"{name}.service"])
+        host.root(["systemctl", "reset-failed", f"{name}.service"], check=False)  # only where it had failed
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def small(host: Host, folder: str, room: str) -> Iterator[None]:
 
 def fill(host: Host, folder: str) -> str:
     """Not a byte is left, for root neither; the file that took them."""
-    host.root(f"cat /dev/zero > {folder}/filler 2>/dev/null || true")
+    host.root(f"cat /dev/zero > {folder}/filler", check=False)  # fails when the disk is full, which the next line asks
     assert int(host.root(f"stat --file-system --format %a {folder}").stdout) == 0
     return f"{folder}/filler"
 

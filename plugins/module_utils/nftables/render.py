@@ -141,7 +141,7 @@ def _matches(side: str, networks: Sequence[Network]) -> list[str]:
 
 def _match(side: str, networks: Sequence[Network], *, version: int, negated: bool = False) -> str | None:
     """The match on the addresses of one IP version that are in the networks (negated: that are not); None: nothing matches."""
-    # Overlapping networks in one set are refused by nftables.
+    # Overlapping networks in one set are refused by nftables. All are of one version, which the type cannot say.
     collapsed = list(ipaddress.collapse_addresses([n for n in networks if n.version == version]))  # type: ignore[type-var]
     family = f"meta nfproto ipv{version} "
     if not collapsed:
