@@ -75,6 +75,7 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "command": declared.get("command", ["{executable}"]),
         "migrate": declared.get("migrate"),
         "stop_timeout": declared.get("stop_timeout", 90),
+        "after_database_restart": declared.get("after_database_restart", "nothing"),
         "memory_max": service.wanted.get("memory_max", declared.get("memory_max")),
         "hardening": hardening,
         "network": _network(topology, service, name, host),
