@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""Filters of the role `service`: from a component of the plan to the arguments of the modules that put it in place."""
+"""Filters of the roles `baseline` and `service`: from a component of the plan to the arguments of the modules that put it in place."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible_collections.selfhost.fleet.plugins.module_utils.packages import versions_of
 
 Data = dict[str, Any]
 SECRET = re.compile(r"\{secret\.([A-Z][A-Z0-9_]*)\}")
@@ -24,6 +25,42 @@ def component_releases(component: Data) -> list[Data]:
         for companion in component["companions"]
     ]
     return [*others, own]
+
+
+def as_installed(components: list[Data], results: list[Data]) -> list[Data]:
+    """Components with the version that is on the host: of a package only dpkg knows which revision of Debian's it is."""
+    found = {result["item"]["root"]: result["version"] for result in results}
+    return [{**component, "version": found[component["root"]]} for component in components]
+
+
+def package_files(packaged: list[Data]) -> list[Data]:
+    """Arguments of `config_set` for packages that services run: the version that apt may take, and their own units masked."""
+    files: list[Data] = []
+    for entry in packaged:
+        if entry["version"]:
+            path = f"/etc/apt/preferences.d/50-selfhost-fleet-{entry['package']}.pref"
+            files.append({"path": path, "content": _preferences(entry["package"], entry["version"])})
+        # To systemd an empty file is a mask, like a link to /dev/null.
+        files += [{"path": f"/etc/systemd/system/{unit}", "content": ""} for unit in entry["units"]]
+    return files
+
+
+def _preferences(package: str, version: str) -> str:
+    return (
+        f"# Managed by selfhost.fleet: the version of {package} that the inventory names, in any revision of Debian's.\n"
+        f"Package: {package}\nPin: version /{versions_of(version)}/\nPin-Priority: 990\n\n"
+        f"Package: {package}\nPin: version *\nPin-Priority: -1\n"
+    )
+
+
+def package_units(packaged: list[Data]) -> list[Data]:
+    """Arguments of `config_set`: what ran before the package was a service's is stopped."""
+    return [{"name": unit, "on_change": "none", "state": "stopped"} for entry in packaged for unit in entry["units"]]
+
+
+def package_versions(packaged: list[Data]) -> dict[str, str]:
+    """Arguments of `packages`: the versions that are asked for."""
+    return {entry["package"]: entry["version"] for entry in packaged if entry["version"]}
 
 
 def running(component: Data) -> list[str]:
@@ -169,6 +206,18 @@ def systemd_quote(value: str) -> str:
     return f'"{escaped}"'
 
 
+def systemd_command(words: list[str]) -> str:
+    """A command as ExecStart has it; `$` and `%` are the plan's, which knows those that are meant."""
+    return " ".join(_systemd_word(word) for word in words)
+
+
+def _systemd_word(word: str) -> str:
+    if word and not re.search(r"[\s\"'\\;]", word):
+        return word
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
 def config_text(config: Data) -> str:
     """A configuration file in its format."""
     if config["format"] == "json":
@@ -181,6 +230,10 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "as_installed": as_installed,
+            "package_files": package_files,
+            "package_units": package_units,
+            "package_versions": package_versions,
             "component_releases": component_releases,
             "component_user_files": component_user_files,
             "component_files": component_files,
@@ -190,5 +243,6 @@ class FilterModule:
             "companion_root": companion_root,
             "reveal": reveal,
             "systemd_quote": systemd_quote,
+            "systemd_command": systemd_command,
             "config_text": config_text,
         }

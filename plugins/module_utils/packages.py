@@ -33,7 +33,8 @@ REMEDIES = (
     ),
     (
         re.compile(r"Unable to locate|has no installation candidate"),
-        "Is the name right, and is its repository among /etc/apt/sources.list and /etc/apt/sources.list.d?",
+        "Is the name right, and is its repository among /etc/apt/sources.list and /etc/apt/sources.list.d? Of a service that is a package, only "
+        "the version that the inventory names is let in: apt-cache policy shows which there are, and distribution takes any.",
     ),
     (
         re.compile(r"Failed to fetch|Some index files failed|Unable to fetch|not finished after"),
@@ -47,6 +48,16 @@ class PackagesError(Exception):
     """A package could not be installed; the message has apt's own words."""
 
 
+def versions_of(upstream: str) -> str:
+    """Debian's versions of an upstream one, as a regular expression of Python and of apt: 1.2 is 1.2-3, 1:1.2+ds-3+b4 and 1.2-3+deb13u1."""
+    plain = re.sub(r"([.+])", r"[\1]", upstream)
+    return f"^([0-9]+:)?{plain}([-+].*)?$"
+
+
+def is_of(version: str, upstream: str) -> bool:
+    return re.search(versions_of(upstream), version) is not None
+
+
 @dataclass(frozen=True)
 class Packages:
     """`lock_timeout`: seconds to wait for another apt or dpkg, such as unattended upgrades on a new server."""
@@ -56,14 +67,22 @@ class Packages:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def missing(self, names: Iterable[str]) -> list[str]:
-        """Those of the names that dpkg does not have installed."""
+    def missing(self, names: Iterable[str], versions: Mapping[str, str] | None = None) -> list[str]:
+        """Those of the names that dpkg does not have installed, or not in the upstream version that is asked for."""
         wanted = sorted(set(names))
         if not wanted:
             return []
-        result = self.runner.run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Abbrev}\\n", *wanted])
-        installed = {line.split()[0] for line in result.stdout.splitlines() if line.split()[1:] == ["ii"]}
-        return [name for name in wanted if name not in installed]
+        result = self.runner.run(
+            ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Abbrev} ${Version}\\n", *wanted]
+        )
+        lines = [line.split() for line in result.stdout.splitlines()]
+        installed = {line[0]: line[2] for line in lines if line[1:2] == ["ii"]}
+        pinned = versions or {}
+        return [
+            name
+            for name in wanted
+            if name not in installed or (name in pinned and not is_of(installed[name], pinned[name]))
+        ]
 
     def install(self, names: Iterable[str]) -> None:
         """Fresh lists, then everything in one transaction; configuration files that exist are kept."""

@@ -21,6 +21,12 @@ options:
     type: list
     elements: str
     required: true
+  versions:
+    description:
+      - Upstream versions by package, as C(2.11.0), in any revision of Debian's. A package of O(names) in another version counts as missing.
+      - Which version apt takes is apt's own matter, and is told to it in C(/etc/apt/preferences.d).
+    type: dict
+    default: {}
   lock_timeout:
     description: Seconds to wait for another apt or dpkg.
     type: int
@@ -61,12 +67,13 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "names": {"type": "list", "elements": "str", "required": True},
+            "versions": {"type": "dict", "default": {}},
             "lock_timeout": {"type": "int", "default": 300},
         },
         supports_check_mode=True,
     )
     packages = Packages(SystemRunner(), module.params["lock_timeout"])
-    missing = packages.missing(module.params["names"])
+    missing = packages.missing(module.params["names"], module.params["versions"])
     try:
         if missing and not module.check_mode:
             packages.install(missing)

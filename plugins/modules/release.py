@@ -20,6 +20,8 @@ description:
     the release's folder, devices and pipes are refused.
   - Old releases are removed, but none that a process runs from or that a link in O(root) points at.
   - A failure leaves nothing behind.
+  - With O(package) the release is a package of Debian's that is installed already. Its folder has a link to the program and the manifest, its name is
+    dpkg's version without an epoch, and it is the only one. Every link of O(links) to O(version) points at it.
 options:
   root:
     description: The component's folder, absolute, as C(/opt/fluxbase/server).
@@ -29,29 +31,35 @@ options:
     description:
       - The release's name.
       - A release of this name that was made from another file (O(checksum)) is an error, as releases never change.
+      - Of a package, the upstream version that dpkg must have, in whatever revision of Debian's; V(distribution) for any.
     type: str
     required: true
   source:
     description:
       - A file on the controller (looked for as C(copy) does), or an C(https://) address that the host itself fetches.
       - A file on the controller needs to be there only as long as there are hosts without the release.
+      - Required without O(package).
     type: str
-    required: true
   source_on_host:
     description: Whether O(source) is a file on the host.
     type: bool
     default: false
   checksum:
-    description: C(sha256:) and the 64 hexadecimal digits of O(source).
+    description: C(sha256:) and the 64 hexadecimal digits of O(source). Required with it.
     type: str
-    required: true
+  package:
+    description: A package of Debian's that is installed on the host, instead of O(source).
+    type: str
+  program:
+    description: The path of the package's program. Required with O(package).
+    type: path
   member:
     description:
       - What to take of an archive. A file becomes O(executable); of a folder the content is taken, without the folder.
       - Without it the whole archive is unpacked. A source that is no archive is itself the executable.
     type: str
   executable:
-    description: The program's name in the release; a path where a whole archive is unpacked.
+    description: The program's name in the release; a path where a whole archive is unpacked. Of a package, the link's name.
     type: str
     required: true
   version_command:
@@ -124,6 +132,15 @@ EXAMPLES = r"""
     executable: deno
     version_command: ["{executable}", "--version"]
     version_pattern: "deno {version}"
+
+- name: A program that Debian has, in whichever version
+  selfhost.fleet.release:
+    root: /opt/ntfy/server
+    version: distribution
+    package: ntfy
+    program: /usr/bin/ntfy
+    executable: ntfy
+    links: {blue: distribution}
 """
 
 RETURN = r"""
@@ -136,7 +153,7 @@ needed:
   returned: success
   type: bool
 version:
-  description: The release.
+  description: The release; of a package, its version with Debian's revision.
   returned: success
   type: str
 directory:
@@ -173,14 +190,24 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhost.fleet.plugins.module_utils.release import ReleaseError, Wanted, ensure
+from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner
+from ansible_collections.selfhost.fleet.plugins.module_utils.release import (
+    Outcome,
+    Packaged,
+    ReleaseError,
+    Wanted,
+    ensure,
+    ensure_packaged,
+)
 
 ARGUMENTS: dict[str, Any] = {
     "root": {"type": "path", "required": True},
     "version": {"type": "str", "required": True},
-    "source": {"type": "str", "required": True},
+    "source": {"type": "str"},
     "source_on_host": {"type": "bool", "default": False},
-    "checksum": {"type": "str", "required": True},
+    "checksum": {"type": "str"},
+    "package": {"type": "str"},
+    "program": {"type": "path"},
     "member": {"type": "str"},
     "executable": {"type": "str", "required": True},
     "version_command": {"type": "list", "elements": "str", "default": []},
@@ -193,17 +220,30 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
+def carry_out(module: AnsibleModule) -> Outcome:
+    if module.params["package"]:
+        wanted = Packaged.from_mapping(module.params)
+        return ensure_packaged(wanted, runner=SystemRunner(), dry_run=module.check_mode)
+    delivered = module.params["delivered"]
+    return ensure(
+        Wanted.from_mapping(module.params),
+        delivered=Path(delivered) if delivered else None,
+        dry_run=module.check_mode,
+    )
+
+
 def main() -> None:
     # Daemons have to read what is made here: it does not depend on the operator's umask.
     os.umask(0o022)
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    delivered = module.params["delivered"]
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        supports_check_mode=True,
+        required_one_of=[("source", "package")],
+        mutually_exclusive=[("source", "package")],
+        required_by={"source": ("checksum",), "package": ("program",)},
+    )
     try:
-        outcome = ensure(
-            Wanted.from_mapping(module.params),
-            delivered=Path(delivered) if delivered else None,
-            dry_run=module.check_mode,
-        )
+        outcome = carry_out(module)
     except ReleaseError as error:
         module.fail_json(msg=str(error))
     for warning in outcome.warnings():

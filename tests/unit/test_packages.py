@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import CommandResult
-from ansible_collections.selfhost.fleet.plugins.module_utils.packages import Packages, PackagesError
+from ansible_collections.selfhost.fleet.plugins.module_utils.packages import Packages, PackagesError, is_of
 
 
 class FakeRunner:
@@ -25,9 +25,36 @@ class FakeRunner:
 
 
 def test_only_installed_counts() -> None:
-    said = "nginx ii \nnftables un \nopenssl rc \n"
+    said = "nginx ii  1.26.3-3\nnftables un  \nopenssl rc  3.5.1-1\n"
     runner = FakeRunner(dpkg_query=CommandResult((), 1, said, "dpkg-query: no packages found matching nosuch"))
     assert Packages(runner).missing(["nginx", "nftables", "openssl", "nosuch"]) == ["nftables", "nosuch", "openssl"]
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "same"),
+    [
+        ("2.11.0-2+b4", "2.11.0", True),
+        ("1:1.6.0-2", "1.6.0", True),
+        ("0.12.0+dfsg1-4+b1", "0.12.0", True),
+        ("2.11.0-2+deb13u1", "2.11.0", True),
+        ("2.11.0", "2.11.0", True),
+        ("2.11.0-2+b4", "2.11.0-2", True),
+        ("2.11.01-2", "2.11.0", False),
+        ("2.11.0.1-2", "2.11.0", False),
+        ("4.1.0~beta2-3", "4.1.0", False),
+        ("2x11.0-2", "2.11.0", False),
+        ("12.11.0-2", "2.11.0", False),
+    ],
+)
+def test_debians_versions_of_an_upstream_one(found: str, asked: str, same: bool) -> None:
+    assert is_of(found, asked) is same
+
+
+def test_another_version_than_the_one_asked_for_is_missing() -> None:
+    runner = FakeRunner(dpkg_query=CommandResult((), 0, "miniflux ii  2.2.6-1+b4\nntfy ii  2.11.0-2+b4\n"))
+    packages = Packages(runner)
+    assert packages.missing(["miniflux", "ntfy"], {"ntfy": "2.11.0"}) == []
+    assert packages.missing(["miniflux", "ntfy"], {"ntfy": "2.12.0"}) == ["ntfy"]
 
 
 def test_nothing_is_asked_for_nothing() -> None:

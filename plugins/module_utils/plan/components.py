@@ -5,17 +5,12 @@ from __future__ import annotations
 
 import re
 
+from . import releases
 from .definitions import merge
 from .model import SLOTS, Data, Host, Service
 from .network import LOOPBACK, POOLER_PORT, Topology, in_url
+from .releases import fill
 from .services import companions, settings
-
-PLACEHOLDER = re.compile(r"\{([a-z_]+(?:\.[A-Za-z0-9_]+)?)\}")
-
-
-def fill(text: str, values: Data) -> str:
-    """Placeholders filled in; `{secret.*}` and unknown ones stay as they are."""
-    return PLACEHOLDER.sub(lambda match: str(values.get(match[1], match[0])), text)
 
 
 def _values(topology: Topology, service: Service, component: str, host: Host, slot: str) -> Data:
@@ -45,6 +40,9 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
     needed = companions(service, name)
     for companion in needed.values():
         hardening |= companion.get("hardening", {})
+    given = service.wanted.get("companions", {})
+    release = declared.get("release", {})
+    kind = releases.kind_of(release)
     unit = f"{service.name}-{name}"
     return {
         "service": service.name,
@@ -57,14 +55,10 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "slots": {slot: {port: numbers[slot] for port, numbers in ports.items() if slot in numbers} for slot in SLOTS},
         "listen": topology.listen(host),
         "root": f"/opt/{service.name}/{name}",
-        "release": _release(declared.get("release", {}), service.wanted.get("release", {}), service.version, values),
+        "release": kind.describe(release, service.wanted.get("release", {}), service.version, values),
+        "strategies": list(kind.strategies),
         "companions": [
-            {
-                "name": key,
-                **_release(
-                    companion, service.wanted["companions"][key], service.wanted["companions"][key]["version"], values
-                ),
-            }
+            {"name": key, **releases.ARCHIVE.describe(companion, given[key], given[key]["version"], values)}
             for key, companion in needed.items()
         ],
         "environment": common,
@@ -72,8 +66,8 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "secrets": secret,
         "config": _config(service, declared, values),
         "state": declared.get("state", []),
-        "command": declared.get("command", ["{executable}"]),
-        "migrate": declared.get("migrate"),
+        "command": [argument(word, values) for word in declared.get("command", ["{executable}"])],
+        "migrate": [argument(word, values) for word in declared["migrate"]] if declared.get("migrate") else None,
         "stop_timeout": declared.get("stop_timeout", 90),
         "after_database_restart": declared.get("after_database_restart", "nothing"),
         "memory_max": service.wanted.get("memory_max", declared.get("memory_max")),
@@ -89,6 +83,10 @@ def _environment(service: Service, name: str, by_slot: dict[str, Data]) -> tuple
     """Variables that are the same in both slots, those of each slot, and those that hold a secret."""
     common: Data = {}
     slotted: Data = {slot: {"FLEET_SLOT": slot} for slot in SLOTS}
+    declared = service.components[name]
+    for port in _ports_in([*declared.get("command", []), *(declared.get("migrate") or [])]):
+        for slot in SLOTS:
+            slotted[slot][_port_variable(port)] = str(by_slot[slot].get(f"port.{port}", ""))
     secret = {
         key: f"{{secret.{key}}}"
         for key, rule in (service.contract.get("secrets") or {}).items()
@@ -106,21 +104,19 @@ def _environment(service: Service, name: str, by_slot: dict[str, Data]) -> tuple
     return common, slotted, secret
 
 
-def _release(declared: Data, wanted: Data, version: str, values: Data) -> Data:
-    mine = {**values, "version": version}
-    given = wanted.get("source")
-    member = wanted.get("member") if given else declared.get("member")
-    checksums = declared.get("checksums", {}).get(version, {})
-    return {
-        "version": version,
-        "source": given or fill(declared.get("address", ""), mine),
-        "checksum": wanted.get("checksum") or checksums.get(values["architecture"], ""),
-        "member": fill(member, mine) if member else None,
-        "executable": declared.get("executable", "program"),
-        "version_command": declared.get("version_command", ["{executable}", "--version"]),
-        "version_pattern": declared.get("version_pattern", "{version}"),
-        "keep": declared.get("keep", 3),
-    }
+def argument(word: str, values: Data) -> str:
+    """A word of a command as systemd's ExecStart has it. One unit serves both slots: what differs between them is a variable of the slot's own."""
+    plain = word.replace("$", "$$").replace("%", "%%")
+    own = {f"port.{port}": f"${{{_port_variable(port)}}}" for port in _ports_in([word])}
+    return fill(plain, {**values, **own, "slot": "%i"})
+
+
+def _ports_in(words: list[str]) -> list[str]:
+    return sorted({name for word in words for name in re.findall(r"\{port\.([A-Za-z0-9_]+)\}", word)})
+
+
+def _port_variable(port: str) -> str:
+    return f"FLEET_PORT_{port.upper()}"
 
 
 def _config(service: Service, declared: Data, values: Data) -> Data | None:

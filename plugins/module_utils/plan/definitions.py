@@ -106,8 +106,10 @@ class Definitions:
 
 def contract(definition: Data, version: str) -> Data | None:
     """The definition as it is for a version, or None where no contract covers it."""
+    only = len(definition["contracts"]) == 1
     for entry in definition["contracts"]:
-        if versions.covers(entry["versions"], version):
+        # Which version a distribution has is not known here: where that would choose between contracts, it has to be named.
+        if versions.covers(entry["versions"], version) or (only and version == versions.DISTRIBUTION):
             base = {key: definition[key] for key in MERGED if key in definition}
             over = {key: entry[key] for key in MERGED if key in entry}
             merged: Data = merge(base, over)

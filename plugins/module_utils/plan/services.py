@@ -7,7 +7,7 @@ import ipaddress
 import json
 import re
 
-from . import secrets
+from . import releases, secrets
 from .definitions import Definitions, contract
 from .findings import Findings
 from .model import Data, Inventory, Service
@@ -23,6 +23,7 @@ def resolve(inventory: Inventory, definitions: Definitions, findings: Findings) 
         if service is not None:
             services.append(service)
     _check_domains(inventory, services, findings)
+    releases.check_shared(services, findings)
     return services
 
 
@@ -57,8 +58,10 @@ def _service(
         return None
     service = Service(name, version, wanted, applicable, hosts)
     secrets.check(service, findings)
-    _check_releases(service, findings)
+    releases.check(service, findings)
+    _check_companions(service, findings)
     _check_ports_known(service, findings)
+    _check_commands(service, findings)
     _check_several_hosts(service, findings)
     _check_egress(service, findings)
     _check_database_secret(service, findings)
@@ -114,23 +117,9 @@ def companions(service: Service, component: str) -> Data:
     }
 
 
-def _check_releases(service: Service, findings: Findings) -> None:
-    wanted = service.wanted.get("release", {})
+def _check_companions(service: Service, findings: Findings) -> None:
+    given = service.wanted.get("companions", {})
     for component, declared in service.components.items():
-        release = declared.get("release", {})
-        if not (wanted.get("source") or release.get("address")):
-            findings.add(
-                f"{service.variable}.release.source",
-                f"{service.name} {service.version} has no public address",
-                "Name a file on the controller or an https address",
-            )
-        if not (wanted.get("checksum") or release.get("checksums", {}).get(service.version)):
-            findings.add(
-                f"{service.variable}.release.checksum",
-                "is missing",
-                "Set it to sha256:<64 hexadecimal digits>; publishers put it beside the file as .sha256",
-            )
-        given = service.wanted.get("companions", {})
         for name, companion in companions(service, component).items():
             if name not in given:
                 switches = " or ".join(
@@ -157,6 +146,34 @@ def _check_ports_known(service: Service, findings: Findings) -> None:
                 f"{service.variable}.ports.{component}",
                 "is no component",
                 f"Known are: {', '.join(service.components)}",
+            )
+
+
+def _check_commands(service: Service, findings: Findings) -> None:
+    """What the words of a definition cannot say: where both slots or every user of the host would read it."""
+    for name, component in service.components.items():
+        variable = f"services/{service.name}.yml.components.{name}"
+        ports = service.ports(name)
+        for key in ("command", "migrate"):
+            words = " ".join(component.get(key) or [])
+            if "{secret." in words:
+                findings.add(
+                    f"{variable}.{key}",
+                    "has a secret, and every user of the host sees the arguments of its processes",
+                    "Pass it by settings, or in config",
+                )
+            for port in re.findall(r"\{port\.([A-Za-z0-9_]+)\}", words):
+                if port not in ports:
+                    findings.add(
+                        f"{variable}.{key}",
+                        f"has {{port.{port}}}, and there is no such port",
+                        f"Add it to ports, or take one of: {', '.join(ports) or 'none'}",
+                    )
+        if re.search(r"\{(port\.|slot\})", json.dumps((component.get("config") or {}).get("content", {}))):
+            findings.add(
+                f"{variable}.config.content",
+                "has a port or the slot, and both slots read the one file",
+                "Pass it by settings or command, which each slot has of its own",
             )
 
 

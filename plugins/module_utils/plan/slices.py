@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import budget, certificates, distributions, hardening
+from . import budget, certificates, distributions, hardening, releases
 from .certificates import TLS
 from .components import component
 from .firewall import bans, firewall
@@ -60,7 +60,14 @@ def slice_of(topology: Topology, host: Host) -> Data:
         "os": host.os,
         "roles": roles,
         "sets": sets(roles, hardening.active(host)),
-        "packages": sorted({*distributions.packages(distribution, roles, extensions), *hardening.packages(host)}),
+        "packages": sorted(
+            {
+                *distributions.packages(distribution, roles, extensions),
+                *hardening.packages(host),
+                *releases.packages(services),
+            }
+        ),
+        "packaged": releases.packaged(services),
         "hardening": hardening.hardening(topology.inventory, host),
         "admins": topology.inventory.variables.get("fleet_admins") or [],
         "firewall": firewall(topology, host),

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from packaging.version import Version
 
+# As the version of a service that is a package of Debian's: whichever its distribution has.
+DISTRIBUTION = "distribution"
+
 
 def parse(text: str) -> Version | None:
     """The version, or None where the text is none."""

@@ -8,62 +8,16 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import fetch, retention
 from .model import MANIFEST, Manifest, ReleaseError, Wanted, os_error, sentence
+from .outcome import Outcome
 from .program import UNPRIVILEGED, check_version
 from .store import Store, settle, sync_folder
 from .unpack import archive_kind, unpack
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    wanted: Wanted
-    needed: bool = False
-    installed: bool = False
-    before: dict[str, Any] = field(default_factory=dict)
-    after: dict[str, Any] = field(default_factory=dict)
-    removed: tuple[str, ...] = ()
-    unsure: tuple[str, ...] = ()
-    said: str | None = None
-
-    @property
-    def changed(self) -> bool:
-        return self.before != self.after
-
-    def as_result(self) -> dict[str, Any]:
-        return {
-            "changed": self.changed,
-            "needed": self.needed,
-            "installed": self.installed,
-            "version": self.wanted.version,
-            "directory": str(self.wanted.path),
-            "executable": str(self.wanted.path / self.wanted.executable),
-            "releases": self.after.get("releases", []),
-            "links": self.after.get("links", {}),
-            "removed": list(self.removed),
-            "program_says": self.said,
-        }
-
-    def warnings(self) -> list[str]:
-        if not self.unsure:
-            return []
-        return [
-            f"No old release below {self.wanted.root} was removed: the process {sentence(self.unsure)} was started "
-            "through a link that points elsewhere by now, so its release cannot be told. Restart it."
-        ]
-
-    def diff(self) -> dict[str, str]:
-        header = str(self.wanted.root)
-        return {
-            "before_header": header,
-            "after_header": header,
-            "before": _listing(self.before),
-            "after": _listing(self.after),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +39,7 @@ def ensure(
     store = Store(wanted)
     present = _present(wanted)
     _check_links(wanted, store, store.installed())
-    before = _state(store)
+    before = store.state()
     if not present and delivered is None and not wanted.remote and not wanted.source_on_host:
         outcome = _foresee(wanted, store, host, before, installs=True)
         return replace(outcome, needed=True)
@@ -106,14 +60,14 @@ def _carry_out(wanted: Wanted, store: Store, delivered: Path | None, host: Host)
     store.sweep()
     # Another run may have been at work until the lock was ours.
     present = _present(wanted)
-    before = _state(store)
+    before = store.state()
     said = None if present else _install(wanted, store, delivered, host)
     for name, version in _links_to_change(wanted, before).items():
         store.point(name, version)
-    removed, unsure = _superfluous(wanted, store, host, set(_state(store)["links"].values()), {})
+    removed, unsure = _superfluous(wanted, store, host, set(store.state()["links"].values()), {})
     for version in removed:
         store.remove(version)
-    after = _state(store)
+    after = store.state()
     return Outcome(
         wanted=wanted, installed=not present, before=before, after=after, removed=removed, unsure=unsure, said=said
     )
@@ -278,13 +232,3 @@ def _sign(wanted: Wanted, content: Path, program: Path, host: Host) -> None:
     path = content / MANIFEST
     path.write_text(manifest.as_json(), encoding="utf-8")
     path.chmod(0o644)
-
-
-def _state(store: Store) -> dict[str, Any]:
-    return {"releases": list(store.installed()), "links": store.links()}
-
-
-def _listing(state: dict[str, Any]) -> str:
-    lines = [f"release {version}" for version in state.get("releases", [])]
-    lines += [f"link {name} -> {version}" for name, version in state.get("links", {}).items()]
-    return "".join(f"{line}\n" for line in lines)

@@ -27,28 +27,62 @@ class ReleaseError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Place:
+    """Where a release of whatever kind lies, and which links point at it."""
+
     root: Path
     version: str
+    executable: str
+    links: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def releases(self) -> Path:
+        return self.root / "releases"
+
+    @property
+    def path(self) -> Path:
+        return self.releases / self.version
+
+    @staticmethod
+    def common(options: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that every kind has."""
+        root = str(options["root"])
+        if not root.startswith("/") or ".." in PurePosixPath(root).parts or len(PurePosixPath(root).parts) < 3:
+            raise ReleaseError(
+                f"root is {root!r}; it is an absolute folder of the component's own, as /opt/fluxbase/server."
+            )
+        links = {str(name): None if to is None else str(to) for name, to in (options.get("links") or {}).items()}
+        for name, to in links.items():
+            if not LINK.fullmatch(name) or name == "releases":
+                raise ReleaseError(f"links: {name!r} is not a name for a link; letters, digits, _ and - are.")
+            if to is not None:
+                _version(f"links.{name}", to)
+        return {
+            "root": Path(root),
+            "version": _version("version", str(options["version"])),
+            "executable": inner_path("executable", str(options["executable"])),
+            "links": links,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted(Place):
+    """A program or an archive, from the controller, the host's disk or an https address."""
+
     source: str
     checksum: str
-    executable: str
     source_on_host: bool = False
     member: str | None = None
     version_command: tuple[str, ...] = ()
     version_pattern: str = "{version}"
     version_timeout: float = 30.0
     keep: int = 3
-    links: Mapping[str, str | None] = field(default_factory=dict)
     mode: int = 0o755
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any]) -> Wanted:
-        root, source, checksum = str(options["root"]), str(options["source"]), str(options["checksum"]).lower()
-        if not root.startswith("/") or ".." in PurePosixPath(root).parts or len(PurePosixPath(root).parts) < 3:
-            raise ReleaseError(
-                f"root is {root!r}; it is an absolute folder of the component's own, as /opt/fluxbase/server."
-            )
+        source, checksum = str(options.get("source") or ""), str(options.get("checksum") or "").lower()
+        place = cls.common(options)
         if not CHECKSUM.fullmatch(checksum):
             raise ReleaseError(
                 f"checksum is {checksum!r}; it is sha256: and 64 hexadecimal digits. Publishers put it beside the file."
@@ -59,12 +93,6 @@ class Wanted:
             )
         if not source:
             raise ReleaseError("source is empty: name a file or an https address.")
-        links = {str(name): None if to is None else str(to) for name, to in (options.get("links") or {}).items()}
-        for name, to in links.items():
-            if not LINK.fullmatch(name) or name == "releases":
-                raise ReleaseError(f"links: {name!r} is not a name for a link; letters, digits, _ and - are.")
-            if to is not None:
-                _version(f"links.{name}", to)
         keep = int(options.get("keep") or 3)
         if keep < 1:
             raise ReleaseError(f"keep is {keep}; at least one release stays.")
@@ -74,32 +102,21 @@ class Wanted:
                 f"mode is {mode!r}; it is octal, as a string, executable for its owner, without special bits."
             )
         return cls(
-            root=Path(root),
-            version=_version("version", str(options["version"])),
+            **place,
             source=source,
             source_on_host=bool(options.get("source_on_host")),
             checksum=checksum,
-            executable=inner_path("executable", str(options["executable"])),
             member=inner_path("member", str(options["member"])) if options.get("member") else None,
             version_command=tuple(str(item) for item in options.get("version_command") or ()),
             version_pattern=str(options.get("version_pattern") or "{version}"),
             version_timeout=float(options.get("version_timeout") or 30.0),
             keep=keep,
-            links=links,
             mode=int(mode, 8),
         )
 
     @property
     def remote(self) -> bool:
         return self.source.startswith("https://")
-
-    @property
-    def releases(self) -> Path:
-        return self.root / "releases"
-
-    @property
-    def path(self) -> Path:
-        return self.releases / self.version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +131,7 @@ class Manifest:
     mtime_ns: int
     installed: float
     member: str | None = None
+    package: str | None = None  # Debian's, with its version and revision, of a release that dpkg installed
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"

@@ -13,16 +13,17 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from .model import NAME, Manifest, ReleaseError, Wanted
+from .model import NAME, Manifest, Place, ReleaseError
 
 HIDDEN = ".incoming-"
 LOCK_WAIT = 60.0  # seconds for another run on the same component to end
 
 
 class Store:
-    def __init__(self, wanted: Wanted) -> None:
-        self.root, self.releases = wanted.root, wanted.releases
+    def __init__(self, place: Place) -> None:
+        self.root, self.releases = place.root, place.releases
 
     def installed(self) -> dict[str, Manifest]:
         """Whole releases only. What has no manifest was put there by others, and is left alone."""
@@ -42,6 +43,9 @@ class Store:
                 if target.parent == self.releases:
                     found[path.name] = target.name
         return found
+
+    def state(self) -> dict[str, Any]:
+        return {"releases": list(self.installed()), "links": self.links()}
 
     def point(self, name: str, version: str | None) -> None:
         link = self.root / name
