@@ -87,7 +87,7 @@ class HostUpdates:
             self._run(["systemctl", "daemon-reexec"], "systemd", done)
             done.manager = found.manager
         for unit, files in found.restart.items():
-            self._run(["systemctl", "restart", "--", unit], unit, done)
+            self._run(self._restart(unit), unit, done)
             done.restarts[unit] = files
         done.left = found.leave
         done.reboot = boot.reasons(self.root, self.kernel)
@@ -121,6 +121,10 @@ class HostUpdates:
         """Which runs of PostgreSQL there are: a package that is upgraded restarts its clusters by itself."""
         states = stale.properties(self.runner.run(stale.show([DATABASE])).stdout)
         return sorted((name, state.get("InvocationID", "")) for name, state in states.items())
+
+    def _restart(self, unit: str) -> list[str]:
+        script = stale.GRACEFUL.get(unit)
+        return [script, "upgrade"] if script and self.runner.which(script) else ["systemctl", "restart", "--", unit]
 
     def _run(self, command: list[str], unit: str, done: Outcome) -> None:
         result = self.runner.run(command, timeout=RESTART_TIMEOUT)

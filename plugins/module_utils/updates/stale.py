@@ -37,6 +37,9 @@ LEFT = {
     "apt-daily*": "it works, and ends by itself",
     "unattended-upgrades.service": "it works, and ends by itself",
 }
+# nginx takes its new program while the former one answers what it has begun, WebSockets for as long as they last. By systemctl restart
+# nobody listens until the last request has ended. Debian's package does the same when it is upgraded.
+GRACEFUL = {"nginx.service": "/etc/init.d/nginx"}
 # The database before what uses it, the way in last.
 ORDER = ("postgresql@*", "pgbouncer*", "*", "nginx.service", "ssh*")
 
@@ -91,10 +94,9 @@ def merged(path: str) -> str:
 
 def unit_of(groups: str) -> str:
     """The unit that a process belongs to, by its control group; empty where it is in none."""
-    match = GROUP.search(groups)
-    parts = match["path"].split("/") if match else []
-    services = [part for part in parts if part.endswith((".service", ".scope"))]
-    return services[0] if services else ""
+    # Where both versions of control groups are mounted, only one of them has the units.
+    parts = [part for match in GROUP.finditer(groups) for part in match["path"].split("/")]
+    return next((part for part in parts if part.endswith((".service", ".scope"))), "")
 
 
 def judge(found: Iterable[Process], states: Mapping[str, Mapping[str, str]]) -> Stale:
@@ -107,7 +109,8 @@ def judge(found: Iterable[Process], states: Mapping[str, Mapping[str, str]]) -> 
             continue
         state = states.get(process.unit, {})
         # What outlives a restart, as sessions do that of sshd, is no reason for one.
-        outlives = state.get("KillMode") in ("process", "none") and state.get("MainPID") != str(process.pid)
+        survives = state.get("KillMode") in ("process", "none") or process.unit in GRACEFUL
+        outlives = survives and state.get("MainPID") != str(process.pid)
         if process.unit.endswith(".service") and not outlives:
             units.setdefault(process.unit, set()).update(process.files)
     for name in sorted(units, key=lambda name: (_place(name), name)):

@@ -183,6 +183,7 @@ def test_what_an_upgrade_would_replace_is_foretold(tmp_path: Path) -> None:
         ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/a.service\n", "user@1000.service"),
         ("0::/user.slice/user-1000.slice/session-3.scope\n", "session-3.scope"),
         ("0::/init.scope\n", "init.scope"),
+        ("1:name=systemd:/\n0::/system.slice/nginx.service\n", "nginx.service"),
         ("0::/\n", ""),
     ],
 )
@@ -230,22 +231,29 @@ def test_what_outlives_a_restart_is_no_reason_for_one() -> None:
 
 
 def test_only_who_uses_what_is_gone_is_restarted(tmp_path: Path) -> None:
-    host = FakeHost("", shown("nginx.service"))
-    outcome = updates(host, tmp_path, using("nginx.service"), using("init.scope", 1)).apply()
-    assert host.did("systemctl", "restart") == [["systemctl", "restart", "--", "nginx.service"]]
+    host = FakeHost("", shown("pgbouncer.service"))
+    outcome = updates(host, tmp_path, using("pgbouncer.service"), using("init.scope", 1)).apply()
+    assert host.did("systemctl", "restart") == [["systemctl", "restart", "--", "pgbouncer.service"]]
     assert host.did("daemon-reexec")
-    assert outcome.restarts == {"nginx.service": [LIBSSL]}
+    assert outcome.restarts == {"pgbouncer.service": [LIBSSL]}
     assert outcome.changed
 
 
+def test_nginx_takes_its_new_program_while_it_answers(tmp_path: Path) -> None:
+    host = FakeHost("", shown("nginx.service", MainPID="7"))
+    outcome = updates(host, tmp_path, using("nginx.service"), using("nginx.service", 8)).apply()
+    assert host.ran[-2] == ["/etc/init.d/nginx", "upgrade"]
+    assert list(outcome.restarts) == ["nginx.service"]
+    # Its former workers stay for as long as their WebSockets do.
+    assert stale.judge([using("nginx.service", 8)], stale.properties(shown("nginx.service"))) == stale.Stale()
+
+
 def test_a_unit_that_does_not_come_back_is_named(tmp_path: Path) -> None:
-    refused = CommandResult((), 1, "", "Job for nginx.service failed.")
-    host = FakeHost(SIMULATED, shown("nginx.service", "pgbouncer.service"), **{"nginx.service": refused})
-    host.failing = {"restart": refused}
-    with pytest.raises(
-        UpdatesError, match=r"nginx.service did not start again .* journalctl -u nginx.service"
-    ) as caught:
-        updates(host, tmp_path, using("nginx.service")).apply()
+    refused = CommandResult((), 1, "", "Job for pgbouncer.service failed.")
+    host = FakeHost(SIMULATED, shown("pgbouncer.service"), restart=refused)
+    words = r"pgbouncer.service did not start again .* journalctl -u pgbouncer.service"
+    with pytest.raises(UpdatesError, match=words) as caught:
+        updates(host, tmp_path, using("pgbouncer.service")).apply()
     assert caught.value.done.upgrades == [OPENSSL, TZDATA, KERNEL]
 
 

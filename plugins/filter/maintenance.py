@@ -1,0 +1,113 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Filters of the playbooks that maintain a fleet: whom to ask for its health, who is out of the traffic, what to tell the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ansible_collections.selfhost.fleet.plugins.filter.components import component_probes
+from ansible_collections.selfhost.fleet.plugins.filter.edge import edge_probe
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.absence import alone, at_once, stand_ins, without
+
+Data = dict[str, Any]
+FOUNDATION_DEADLINE = 60  # seconds
+
+
+def host_probes(own: Data) -> list[Data]:
+    """Arguments of `probe` for all that a host runs, what others stand on first."""
+    found: list[Data] = []
+    if own["postgres"]:
+        unit = f"postgresql@{own['postgres']['version']}-main.service"
+        found.append(_tcp("127.0.0.1", own["postgres"]["port"], unit))
+    if own["pooler"]:
+        found.append(_tcp(own["pooler"]["listen"], own["pooler"]["port"], "pgbouncer.service"))
+    for component in own["components"]:
+        found += component_probes(component)
+    for site in own["edge"]["sites"] if own["edge"] else []:
+        found.append({**edge_probe(site, own["certificates"]), "deadline": FOUNDATION_DEADLINE})
+    return found
+
+
+def probes_on(slices: Data, hosts: Iterable[str]) -> list[Data]:
+    """The same of several hosts, each with the name of its host."""
+    return [{"host": name, "probe": probe} for name in hosts for probe in host_probes(slices[name])]
+
+
+def _tcp(address: str, port: int, unit: str) -> Data:
+    return {"kind": "tcp", "url": f"tcp://{address}:{port}", "deadline": FOUNDATION_DEADLINE, "unit": unit}
+
+
+def traffic_ports(own: Data) -> list[int]:
+    """Ports on which a host's components are asked by edges."""
+    ports = (component["slots"][component["slot"]].get("http") for component in own["components"])
+    return sorted(port for port in ports if port is not None)
+
+
+def database_users(slices: Data) -> list[str]:
+    """Hosts whose components use the database."""
+    return sorted(name for name, own in slices.items() if own["pooler"])
+
+
+def lose_the_database(own: Data) -> list[str]:
+    """Units of a host that do not find back by themselves after PostgreSQL has restarted."""
+    return [
+        probe["unit"]
+        for component in own["components"]
+        if component["after_database_restart"] == "restart"
+        for probe in component_probes(component)
+    ]
+
+
+def updates_text(found: Data, host: str, reboot: str, lost: Iterable[str], helpers: Iterable[str]) -> list[str]:
+    """What is about to happen on a host, line by line; `lost` is what stops meanwhile, `helpers` are the hosts that serve instead."""
+    if not found["work"]:
+        return [f"{host}: nothing to do", *_left(found)]
+    lines = [f"{host}: {len(found['upgrades'])} packages to upgrade"]
+    for upgrade in found["upgrades"]:
+        former = upgrade["installed"] or "not installed"
+        mark = " (security)" if upgrade["security"] else ""
+        lines.append(f"  {upgrade['name']} {former} -> {upgrade['candidate']}{mark}")
+    if found["restarts"]:
+        lines.append(f"restarts: {', '.join(found['restarts'])}")
+    if found["reboot"]:
+        words = "boots again" if reboot == "if_needed" else "does not boot again, as patch_reboot is never"
+        lines.append(f"{words}: {'; '.join(found['reboot'])}")
+    if list(helpers):
+        lines.append(f"served meanwhile by: {', '.join(helpers)}")
+    if list(lost):
+        lines.append(f"nobody else has {', '.join(lost)}: a short interruption is to be expected")
+    return lines + _left(found)
+
+
+def _left(found: Data) -> list[str]:
+    lines = [f"kept back by apt: {', '.join(found['kept_back'])}"] if found["kept_back"] else []
+    return lines + [
+        f"still with former files until the next boot: {unit} ({reason})" for unit, reason in found["left"].items()
+    ]
+
+
+def failure_text(result: Mapping[str, Any]) -> str:
+    """What a task said when it failed, of a loop what its failed items said."""
+    failed = [item for item in result.get("results", []) if isinstance(item, Mapping) and item.get("failed")]
+    said = [str(item.get("msg") or "without a word") for item in failed] or [str(result.get("msg") or "without a word")]
+    return "\n".join(dict.fromkeys(said))
+
+
+class FilterModule:
+    """Filters by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "host_probes": host_probes,
+            "probes_on": probes_on,
+            "traffic_ports": traffic_ports,
+            "database_users": database_users,
+            "lose_the_database": lose_the_database,
+            "updates_text": updates_text,
+            "failure_text": failure_text,
+            "without_hosts": without,
+            "stand_ins": stand_ins,
+            "served_alone": alone,
+            "absent_at_once": at_once,
+        }
