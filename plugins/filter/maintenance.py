@@ -94,6 +94,41 @@ def failure_text(result: Mapping[str, Any]) -> str:
     return "\n".join(dict.fromkeys(said))
 
 
+def all_absent(names: Iterable[str]) -> list[Data]:
+    """Entries of `postgres_cluster` for what is not to be there."""
+    return [{"name": name, "state": "absent"} for name in names]
+
+
+def removal_text(hosts: Iterable[Mapping[str, Any]], going: Data, dry_run: bool) -> list[str]:
+    """What went with a service beside its configuration, what stays and where, and what is left to do."""
+    service = going["service"]
+    lines = []
+    for variables in hosts:
+        name = variables["inventory_hostname"]
+        found = variables.get("leftovers", {})
+        dropped = [text for text in variables.get("database", {}).get("statements", []) if text.startswith("DROP ")]
+        removed = [*found.get("removed", []), *(dropped if going["delete_data"] else [])]
+        lines += [f"{name}: {'would be removed' if dry_run else 'removed'}: {what}" for what in removed]
+        kept = [
+            f"{entry['what']} ({entry['reason']}). To delete it: {entry['command']}" for entry in found.get("kept", [])
+        ]
+        if not going["delete_data"]:
+            kept += [f"{_dropped(text)} (data). To delete it: -e delete_data={service}" for text in dropped]
+        lines += [f"{name}: kept: {words}" for words in kept]
+    if going["in_inventory"]:
+        lines.append(
+            f"{service} is still in the inventory, and the next site.yml would set it up again: take fleet_services.{service} out, "
+            f"and its secrets (fleet_secrets.{service})."
+        )
+    return lines or [f"Nothing of {service} is left on any host."]
+
+
+def _dropped(statement: str) -> str:
+    """`DROP DATABASE fluxbase` as what it would drop."""
+    _drop, kind, name = statement.split(maxsplit=2)
+    return f"{'database' if kind == 'DATABASE' else 'database role'} {name}"
+
+
 class FilterModule:
     """Filters by name."""
 
@@ -106,6 +141,8 @@ class FilterModule:
             "lose_the_database": lose_the_database,
             "updates_text": updates_text,
             "failure_text": failure_text,
+            "all_absent": all_absent,
+            "removal_text": removal_text,
             "without_hosts": without,
             "stand_ins": stand_ins,
             "served_alone": alone,
