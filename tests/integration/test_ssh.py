@@ -99,6 +99,21 @@ def test_who_comes_in_and_how(guarded: Host, pair: Path) -> None:
     assert guarded.root("journalctl -u ssh.service | grep -c 'Accepted key ED25519'").stdout.strip() != "0"
 
 
+def test_nothing_is_forwarded_but_to_ssh(guarded: Host, pair: Path) -> None:
+    guarded.root("systemd-run --quiet --unit=inside python3 -m http.server --bind 127.0.0.1 8099")
+    guarded.root("timeout 30 sh -c 'until ss -Hltn sport = :8099 | grep -q .; do sleep 0.1; done'")
+    base = ["ssh", "-F", "none", *keys.ssh_options(guarded.name), "-o", "BatchMode=yes", "-i", str(pair)]
+    # As ProxyJump asks for the host behind.
+    jumped = run([*base, "-W", "127.0.0.1:22", f"alice@{guarded.address}"], check=False, timeout=30)
+    assert jumped.stdout.startswith("SSH-2.0-OpenSSH"), jumped
+    inside = run([*base, "-W", "127.0.0.1:8099", f"alice@{guarded.address}"], check=False, timeout=30)
+    assert "administratively prohibited" in inside.stderr, inside
+    back = ("-R", "127.0.0.1:8098:127.0.0.1:22", "-o", "ExitOnForwardFailure=yes")
+    assert (
+        "remote port forwarding failed" in run([*base, *back, f"alice@{guarded.address}", "true"], check=False).stderr
+    )
+
+
 def audit(client: Host, host: Host) -> dict[str, Any]:
     """ssh-audit's report, asked from another host: sshd shuts out for a while who asks so much."""
     package = Path(sysconfig.get_path("purelib")) / "ssh_audit"

@@ -11,8 +11,10 @@ ITEMS: dict[str, tuple[str, ...]] = {
     "apparmor": ("apparmor",),
     "audit": (),  # auditd: only the host itself knows whether its kernel lets it be used
     "banner": (),
+    "checksums": ("debsums",),
     "core_dumps": (),
     "idle": (),
+    "integrity": ("aide",),
     "journal": (),
     "kernel": (),
     "modules": (),
