@@ -54,8 +54,12 @@ def _preferences(package: str, version: str) -> str:
 
 
 def package_units(packaged: list[Data]) -> list[Data]:
-    """Arguments of `config_set`: what ran before the package was a service's is stopped."""
-    return [{"name": unit, "on_change": "none", "state": "stopped"} for entry in packaged for unit in entry["units"]]
+    """Arguments of `config_set`: what ran before the package was a service's is stopped, and stays so when it is one no longer."""
+    return [
+        {"name": unit, "on_change": "none", "enabled": False, "state": "stopped"}
+        for entry in packaged
+        for unit in entry["units"]
+    ]
 
 
 def package_versions(packaged: list[Data]) -> dict[str, str]:
