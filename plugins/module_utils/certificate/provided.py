@@ -17,7 +17,8 @@ from .host import CertificateError
 with suppress(ModuleNotFoundError):
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ def check(
         raise CertificateError(
             f"{label}: the key does not belong to the certificate (the leaf has to be the first in the file)"
         )
+    if weakness := _weakness(leaf):
+        raise CertificateError(
+            f"{label} {weakness}, which browsers refuse. Ask its authority for one with an ECDSA key of P-256, or RSA with at least 2048 bits"
+        )
     if leaf.not_valid_after_utc <= now:
         raise CertificateError(f"{label} has expired on {leaf.not_valid_after_utc:%Y-%m-%d}")
     if leaf.not_valid_before_utc > now:
@@ -73,6 +78,22 @@ def check(
         key=key_text if key_text.endswith("\n") else key_text + "\n",
         days_left=(leaf.not_valid_after_utc - now).days,
     )
+
+
+def _weakness(leaf: x509.Certificate) -> str:
+    """What no browser takes of a key or a signature any more (CA/Browser Forum, baseline requirements 6.1.5 and 7.1.3)."""
+    key = leaf.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < 2048:
+            return f"has an RSA key of {key.key_size} bits"
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        if key.curve.name not in ("secp256r1", "secp384r1", "secp521r1"):
+            return f"has a key on the curve {key.curve.name}"
+    else:
+        return "has a key that is neither ECDSA nor RSA"
+    if isinstance(leaf.signature_hash_algorithm, (hashes.MD5, hashes.SHA1)):
+        return f"is signed with {leaf.signature_hash_algorithm.name.upper()}"
+    return ""
 
 
 def _text(given: str, label: str) -> str:

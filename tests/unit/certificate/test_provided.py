@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.certificate.authori
 from ansible_collections.selfhost.fleet.plugins.module_utils.certificate.host import CertificateError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from .conftest import NOW
 
@@ -74,6 +75,45 @@ def test_time(pair: dict[str, Any], days: int, words: str) -> None:
     pair["now"] = NOW + datetime.timedelta(days=days)
     with pytest.raises(CertificateError, match=words):
         provided.check("api", **pair)
+
+
+@pytest.mark.parametrize(
+    ("key", "digest", "words"),
+    [
+        (rsa.generate_private_key(65537, 1024), hashes.SHA256(), "has an RSA key of 1024 bits"),
+        (ec.generate_private_key(ec.SECP224R1()), hashes.SHA256(), "has a key on the curve secp224r1"),
+        (ed25519.Ed25519PrivateKey.generate(), None, "has a key that is neither ECDSA nor RSA"),
+        (rsa.generate_private_key(65537, 2048), hashes.SHA256(), None),
+        (ec.generate_private_key(ec.SECP384R1()), hashes.SHA384(), None),
+    ],
+    ids=["short", "curve", "kind", "rsa", "p384"],
+)
+def test_what_browsers_refuse_is_refused_on_the_controller(key: Any, digest: Any, words: str | None) -> None:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "api")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(NOW).not_valid_after(NOW + datetime.timedelta(days=90))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("api.example.com")]), critical=False)
+    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    brought: dict[str, Any] = {
+        "certificate": builder.sign(key, digest).public_bytes(serialization.Encoding.PEM).decode(),
+        "key": key.private_bytes(serialization.Encoding.PEM, *form).decode(),
+    }
+    rest: dict[str, Any] = {"ca": None, "domains": ["api.example.com"], "addresses": [], "now": NOW}
+    if words is None:
+        assert provided.check("api", **brought, **rest).chain == brought["certificate"]
+    else:
+        with pytest.raises(CertificateError, match=f"provided certificate api {words}, which browsers refuse"):
+            provided.check("api", **brought, **rest)
+
+
+def test_a_signature_by_sha_1_is_refused(tmp_path: Path) -> None:
+    # cryptography itself makes none any more.
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-sha1", "-subj", "/CN=api"]
+    files = {"certificate": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    command += ["-out", files["certificate"], "-keyout", files["key"]]
+    subprocess.run(command, check=True, capture_output=True)
+    with pytest.raises(CertificateError, match="is signed with SHA1, which browsers refuse"):
+        provided.check("api", **files, ca=None, domains=[], addresses=[], now=NOW)
 
 
 def test_another_key(pair: dict[str, Any]) -> None:
