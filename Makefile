@@ -15,7 +15,7 @@ export FLUXBASE FLUXBASE_VERSION
 # Said aloud, or molecule advises on every run to move the scenarios elsewhere.
 export MOLECULE_GLOB := molecule/*/molecule.yml
 
-.PHONY: help demo demo-down docs test lint sanity unit integration molecule link
+.PHONY: help demo demo-down docs test lint sanity unit integration molecule bench-host link
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
@@ -73,3 +73,12 @@ molecule: $(VENV)/ready link $(STANDINS)
 
 test: $(VENV)/ready link $(STANDINS) ## everything: linters, unit and integration tests, molecule; SCENARIO=lint (or unit, site, debian13, ...) for one part alone
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.run_all $(SCENARIO)
+
+BENCH := .cache/venvs/bench
+$(BENCH)/ready: bench/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	@touch $@
+
+bench-host: $(BENCH)/ready link $(STANDIN) ## what a run costs on one host, beside a playbook of stock modules; writes bench/results/host.json
+	$(BENCH)/bin/python bench/host.py $(if $(RUNS),--runs $(RUNS))
