@@ -201,12 +201,14 @@ def playbook_variables(text: str) -> dict[str, tuple[str, str]]:
     described = dict(re.findall(r"^- (\w+): (.+)$", comment, flags=re.MULTILINE))
     given = re.findall(r"^  .* -e (\w+)=", comment, flags=re.MULTILINE)
     found = {match["name"]: match["default"] for match in DEFAULTED.finditer(text)}
+    prompts = [prompt for play in yaml.safe_load(text) for prompt in play.get("vars_prompt", [])]
+    defaults = {name: code(default) if default != "omit" else "" for name, default in found.items()}
+    defaults |= {
+        prompt["name"]: code(prompt["default"]) if prompt.get("default") else "asked for" for prompt in prompts
+    }
     return {
-        name: (
-            code(found[name]) if found.get(name, "omit") != "omit" else "" if name in found else "required",
-            described.get(name, ""),
-        )
-        for name in sorted({*described, *given, *found})
+        name: (defaults.get(name, "required"), described.get(name, ""))
+        for name in sorted({*described, *given, *defaults})
     }
 
 
