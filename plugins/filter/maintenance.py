@@ -88,10 +88,15 @@ def _left(found: Data) -> list[str]:
 
 
 def failure_text(result: Mapping[str, Any]) -> str:
-    """What a task said when it failed, of a loop what its failed items said."""
+    """What a task said when it failed, of a loop what its failed items said, with the host where they have one."""
     failed = [item for item in result.get("results", []) if isinstance(item, Mapping) and item.get("failed")]
-    said = [str(item.get("msg") or "without a word") for item in failed] or [str(result.get("msg") or "without a word")]
-    return "\n".join(dict.fromkeys(said))
+    return "\n".join(dict.fromkeys(_said(entry) for entry in failed or [result]))
+
+
+def _said(result: Mapping[str, Any]) -> str:
+    item = result.get("item")
+    where = f"{item['host']}: " if isinstance(item, Mapping) and "host" in item else ""
+    return where + str(result.get("msg") or "without a word")
 
 
 def all_absent(names: Iterable[str]) -> list[Data]:
@@ -134,7 +139,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
-            "host_probes": host_probes,
             "probes_on": probes_on,
             "traffic_ports": traffic_ports,
             "database_users": database_users,

@@ -142,3 +142,5 @@ def test_a_failure_says_what_its_items_said() -> None:
     assert failure_text({"msg": "no route"}) == "no route"
     items = [{"failed": True, "msg": "503"}, {"msg": "fine"}, {"failed": True, "msg": "503"}, {"failed": True}]
     assert failure_text({"msg": "One or more items failed", "results": items}) == "503\nwithout a word"
+    item = {"failed": True, "msg": "503", "item": {"host": "app1", "probe": {}}}
+    assert failure_text({"results": [item]}) == "app1: 503"
