@@ -27,7 +27,7 @@ ITEMS: dict[str, tuple[str, ...]] = {
     "updates": ("needrestart", "unattended-upgrades"),
 }
 # Items that are a set of config_set of their own, which goes when the item is switched off.
-ITEM_SETS = {"audit": "hardening-audit", "time": "time", "updates": "hardening-updates"}
+ITEM_SETS = {"audit": "hardening-audit", "time": "time"}
 # Minutes between a host's unattended upgrade and the reboot that it may ask for.
 LEAD = 60
 DAY = 24 * 60

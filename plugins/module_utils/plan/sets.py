@@ -13,7 +13,7 @@ SETS = {
     "baseline": ("baseline", "time"),
     "users": ("admins",),
     "ssh": ("ssh",),
-    "hardening": ("hardening", "hardening-updates", "hardening-audit"),
+    "hardening": ("hardening", "hardening-audit"),
     "firewall": ("firewall",),
     "bans": ("bans",),
     "certificate": (),

@@ -25,11 +25,11 @@ def test_everything_is_on_by_default() -> None:
 
 
 def test_an_item_is_switched_off_by_name_with_its_packages_and_its_set() -> None:
-    web1 = plan(switched(updates=False, banner=True)).hosts["web1"]
-    assert web1["hardening"]["active"] == [item for item in ITEMS if item != "updates"]
+    web1 = plan(switched(updates=False, audit=False, banner=True)).hosts["web1"]
+    assert web1["hardening"]["active"] == [item for item in ITEMS if item not in ("updates", "audit")]
     assert not {"unattended-upgrades", "needrestart"} & set(web1["packages"])
-    assert "hardening-updates" in web1["sets"]["among"]
-    assert "hardening-updates" not in web1["sets"]["keep"]
+    assert "hardening-audit" in web1["sets"]["among"]
+    assert "hardening-audit" not in web1["sets"]["keep"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.plan.slices import 
 
 from .fixtures import ROOT, one_host, plan, three_tiers
 
-HARDENING = ("hardening", "hardening-updates", "hardening-audit")
+HARDENING = ("hardening", "hardening-audit")
 
 
 def _names(node: Any) -> Iterator[str]:
