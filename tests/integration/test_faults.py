@@ -6,10 +6,8 @@ The table of them is docs/faults.md.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import platform
-import struct
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,57 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleetbed.faults import ANSWERS, CUTS_OFF, HOLDS_LOCK, TAKES_CONNECTIONS, fill, small, unit
 from fleetbed.host import Host
+from fleetbed.releases import FOREIGN, HERE, NEW, archive, elf, link, script
 from fleetbed.site import UNIT, Site, main_pid, psql
 
 COMPONENT = "/opt/fluxbase/server"
-NEW = "2026.3.7"
-FOREIGN = {"x86_64": (183, "aarch64"), "aarch64": (62, "x86_64")}[platform.machine()]
-HERE = {"x86_64": 62, "aarch64": 183}[platform.machine()]
-ANSWERS = """
-import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b'{"status": "ok"}')
-
-HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
-# Says that a megabyte is coming, and ends in the middle of it.
-CUTS_OFF = """
-import socket, ssl, sys
-
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(sys.argv[1], sys.argv[2])
-with socket.create_server(("0.0.0.0", int(sys.argv[3]))) as listener:
-    while True:
-        connection, _ = listener.accept()
-        try:
-            with context.wrap_socket(connection, server_side=True) as stream:
-                stream.recv(65536)
-                stream.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 1048576\\r\\n\\r\\n" + bytes(1000))
-                stream.unwrap()
-        except OSError as error:
-            print(error, flush=True)
-"""
-HOLDS_LOCK = "import fcntl, sys, time; file = open(sys.argv[1], 'a'); fcntl.lockf(file, fcntl.LOCK_EX); time.sleep(900)"
-# Every connection that there is, those reserved for superusers too.
-TAKES_CONNECTIONS = """
-import psycopg, time
-
-held = []
-while True:
-    try:
-        held.append(psycopg.connect("host=/run/postgresql user=postgres dbname=postgres"))
-    except psycopg.OperationalError:
-        if not held:
-            raise
-        print("full", len(held), flush=True)
-        time.sleep(900)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -88,73 +41,11 @@ def serving(site: Site) -> Iterator[None]:
     assert main_pid(site.host, UNIT) == process
 
 
-@contextmanager
-def unit(host: Host, name: str, *command: str, user: str = "root") -> Iterator[None]:
-    """A program beside the site, which goes with the test."""
-    host.root(["systemd-run", "--quiet", f"--unit={name}", f"--uid={user}", "--service-type=exec", *command])
-    try:
-        yield
-    finally:
-        host.root(["systemctl", "stop", f"{name}.service"])
-        host.root(["systemctl", "reset-failed", f"{name}.service"], check=False)  # only where it had failed
-
-
-@contextmanager
-def small(host: Host, folder: str, room: str) -> Iterator[None]:
-    """A small disk in the place of a folder, with what was in it and room for little more; what is written there stays."""
-    host.root(
-        f"size=$(du --summarize --block-size=4096 {folder} | cut -f1); mkdir /run/small; "
-        f"mount -t tmpfs -o size=$(( (size + {room}) * 4096 )) tmpfs /run/small; cp --archive {folder}/. /run/small; "
-        f"chmod --reference {folder} /run/small; chown --reference {folder} /run/small; mount --move /run/small {folder}"
-    )
-    try:
-        yield
-    finally:
-        host.root(
-            f"cp --archive {folder}/. /run/small; umount --lazy {folder}; find {folder} -mindepth 1 -delete; "
-            f"cp --archive /run/small/. {folder}; rm -r /run/small"
-        )
-
-
-def fill(host: Host, folder: str) -> str:
-    """Not a byte is left, for root neither; the file that took them."""
-    host.root(f"cat /dev/zero > {folder}/filler", check=False)  # fails when the disk is full, which the next line asks
-    assert int(host.root(f"stat --file-system --format %a {folder}").stdout) == 0
-    return f"{folder}/filler"
-
-
 def contents(host: Host, folder: str) -> str:
     return host.root(f"find {folder} -printf '%p %y %m %u %g %l\\n' | sort").stdout
 
 
 # A release that cannot be had
-
-
-def script(version: str = NEW) -> bytes:
-    return f"#!/bin/sh\necho Fluxbase {version}\n".encode()
-
-
-def archive(*entries: tarfile.TarInfo) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for entry in entries:
-            entry.size = 0 if entry.linkname else len(script())
-            tar.addfile(entry, None if entry.linkname else io.BytesIO(script()))
-    return packed.getvalue()
-
-
-def link(name: str, target: str) -> tarfile.TarInfo:
-    made = tarfile.TarInfo(name)
-    made.type, made.linkname = tarfile.SYMTYPE, target
-    return made
-
-
-def elf(machine: int, loader: str = "") -> bytes:
-    """The head of a program, with the one that is to load it. elf(5)."""
-    where, needed = 64 + 56, loader.encode() + b"\0"
-    header = b"\x7fELF\x02\x01\x01" + bytes(9)
-    header += struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, 0, 64, 0, 0, 64, 56, 1 if loader else 0, 0, 0, 0)
-    return header + struct.pack("<IIQQQQQQ", 3, 4, where, 0, 0, len(needed), len(needed), 1) + needed + bytes(100)
 
 
 def install(site: Site, folder: Path, content: bytes, **options: Any) -> dict[str, Any]:
