@@ -79,7 +79,17 @@ class Project:
             file = f"tests/integration/test_{only}.py"
             yield self._step(f"pytest {only}", only, self.current, "pytest", "-q", file)
         else:
-            command = ["pytest", "-q", "-n", "2", "--dist", "loadfile", "tests/integration"]
+            command = [
+                "pytest",
+                "-q",
+                "-n",
+                "2",
+                "--dist",
+                "loadfile",
+                "--durations=40",
+                "--durations-min=5",
+                "tests/integration",
+            ]
             yield self._step("pytest integration", "integration", self.current, *command)
         newest = max(pythons, key=_number)
         for scenario in self.scenarios:
