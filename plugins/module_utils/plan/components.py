@@ -73,10 +73,16 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "memory_max": service.wanted.get("memory_max", declared.get("memory_max")),
         "hardening": hardening,
         "network": _network(topology, service, name, host),
-        "after": (["pgbouncer.service"] if service.database else [])
-        + (["postgresql.service"] if host == topology.database else []),
+        "after": _after(topology, service, host),
         "probe": _probe(topology, host, declared.get("probe", {}), values),
     }
+
+
+def _after(topology: Topology, service: Service, host: Host) -> list[str]:
+    """Units that it needs. A service without a database does not wait for one, nor start again when one comes."""
+    if not service.database:
+        return []
+    return ["pgbouncer.service", *(["postgresql.service"] if host == topology.database else [])]
 
 
 def _environment(service: Service, name: str, by_slot: dict[str, Data]) -> tuple[Data, Data, Data]:

@@ -11,7 +11,7 @@ import yaml
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.compute import Plan
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import merge
 
-from .fixtures import CHECKSUM, ROOT, one_host, plan
+from .fixtures import CHECKSUM, ROOT, fluxbase, one_host, plan
 
 EXAMPLE = ROOT / "tests" / "inventories" / "own"
 PACKAGED: dict[str, Any] = {
@@ -174,6 +174,15 @@ def test_two_services_cannot_have_one_domain_or_one_port(tmp_path: Path) -> None
     found = refused(plan(one_host(fleet_services={"push": ENTRY, "bell": ENTRY}), tmp_path))
     assert "push.example.com belongs to push already" in found["fleet_services.bell.domain"]
     assert "port 8281 of web1 has two users" in found["fleet_services.bell.ports.server.http.blue"]
+
+
+def test_a_database_that_comes_to_the_host_is_nothing_to_a_service_without_one(tmp_path: Path) -> None:
+    planned(tmp_path)
+    alone = plan(one_host(groups={"postgres": []}, fleet_services={"push": ENTRY}), tmp_path)
+    services = {"push": ENTRY, "fluxbase": fluxbase()}
+    together = plan(one_host(fleet_services=services), tmp_path)
+    component = {made["service"]: made for made in together.hosts["web1"]["components"]}["push"]
+    assert component == alone.hosts["web1"]["components"][0]
 
 
 def test_a_command_has_the_slot_s_own_ports(tmp_path: Path) -> None:
