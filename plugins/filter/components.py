@@ -54,7 +54,7 @@ def _preferences(package: str, version: str) -> str:
 
 
 def package_units(packaged: list[Data]) -> list[Data]:
-    """Arguments of `config_set`: what ran before the package was a service's is stopped, and stays so when it is one no longer."""
+    """Arguments of `config_set`: what ran before the package was a service's is stopped."""
     return [
         {"name": unit, "on_change": "none", "enabled": False, "state": "stopped"}
         for entry in packaged

@@ -34,7 +34,7 @@ REMEDIES = (
     (
         re.compile(r"Unable to locate|has no installation candidate"),
         "Is the name right, and is its repository among /etc/apt/sources.list and /etc/apt/sources.list.d? Of a service that is a package, only "
-        "the version that the inventory names is let in: apt-cache policy shows which there are, and distribution takes any.",
+        "the version that the inventory names is let in: apt-cache policy shows which there are, and `version: distribution` takes any.",
     ),
     (
         re.compile(r"Failed to fetch|Some index files failed|Unable to fetch|not finished after"),
@@ -84,15 +84,19 @@ class Packages:
             if name not in installed or (name in pinned and not is_of(installed[name], pinned[name]))
         ]
 
-    def install(self, names: Iterable[str]) -> None:
-        """Fresh lists, then everything in one transaction; configuration files that exist are kept."""
+    def install(self, names: Iterable[str], versions: Mapping[str, str] | None = None) -> None:
+        """Fresh lists, then everything in one transaction; configuration files that exist are kept.
+
+        `versions` are for the message: apt has its own word for which it takes.
+        """
         wanted = sorted(names)
+        shown = ", ".join(f"{name} {(versions or {}).get(name, '')}".rstrip() for name in wanted)
         deadline = self.clock() + self.lock_timeout
         fresh = ["update", "--quiet", "--error-on=any", "-o", "Acquire::Retries=3"]
         self._apt(fresh, "The package lists could not be read", UPDATE_TIMEOUT, deadline)
         keep = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
         install = ["install", "--yes", "--quiet", "--no-install-recommends", "-o", "Acquire::Retries=3", *keep, *wanted]
-        self._apt(install, f"{', '.join(wanted)} could not be installed", INSTALL_TIMEOUT, deadline)
+        self._apt(install, f"{shown} could not be installed", INSTALL_TIMEOUT, deadline)
 
     def _apt(self, words: list[str], problem: str, timeout: float, deadline: float) -> None:
         while True:

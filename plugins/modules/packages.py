@@ -76,7 +76,7 @@ def main() -> None:
     missing = packages.missing(module.params["names"], module.params["versions"])
     try:
         if missing and not module.check_mode:
-            packages.install(missing)
+            packages.install(missing, module.params["versions"])
     except PackagesError as error:
         module.fail_json(msg=str(error))
     diff = {

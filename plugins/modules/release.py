@@ -62,6 +62,11 @@ options:
     description: The program's name in the release; a path where a whole archive is unpacked. Of a package, the link's name.
     type: str
     required: true
+  units:
+    description: Units of the package that are masked, and are not to start either on the day on which they are so no longer.
+    type: list
+    elements: str
+    default: []
   version_command:
     description:
       - The command, as a list, that prints the program's version and ends with status 0.
@@ -208,6 +213,7 @@ ARGUMENTS: dict[str, Any] = {
     "checksum": {"type": "str"},
     "package": {"type": "str"},
     "program": {"type": "path"},
+    "units": {"type": "list", "elements": "str", "default": []},
     "member": {"type": "str"},
     "executable": {"type": "str", "required": True},
     "version_command": {"type": "list", "elements": "str", "default": []},

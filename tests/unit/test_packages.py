@@ -57,6 +57,16 @@ def test_another_version_than_the_one_asked_for_is_missing() -> None:
     assert packages.missing(["miniflux", "ntfy"], {"ntfy": "2.12.0"}) == ["ntfy"]
 
 
+def test_a_version_that_cannot_be_had_is_named() -> None:
+    class Refusing(FakeRunner):
+        def run(self, argv: Any, **_: Any) -> CommandResult:
+            refused = CommandResult((), 100, "", "E: Package 'ntfy' has no installation candidate\n")
+            return refused if "install" in argv else CommandResult((), 0)
+
+    with pytest.raises(PackagesError, match=r"nginx, ntfy 2\.12\.0 could not be installed(.|\n)*version: distribution"):
+        Packages(Refusing()).install(["ntfy", "nginx"], {"ntfy": "2.12.0"})
+
+
 def test_nothing_is_asked_for_nothing() -> None:
     runner = FakeRunner()
     assert Packages(runner).missing([]) == [] and runner.ran == []

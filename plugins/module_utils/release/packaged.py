@@ -23,6 +23,7 @@ from .outcome import Outcome
 from .store import Store, settle, sync_folder
 
 WHATEVER = "distribution"
+SYSTEMD = Path("/etc/systemd/system")
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 UNIT = re.compile(r"/systemd/system/([^/@]+\.(?:service|socket))\Z")
 
@@ -33,6 +34,7 @@ class Packaged(Place):
 
     package: str
     program: Path
+    units: tuple[str, ...] = ()
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any]) -> Packaged:
@@ -41,10 +43,18 @@ class Packaged(Place):
             raise ReleaseError(f"package is {package!r}, which is no name of a Debian package.")
         if not program.startswith("/"):
             raise ReleaseError(f"program is {program!r}; it is the whole path of the program in the package {package}.")
-        return cls(**cls.common(options), package=package, program=Path(program))
+        units = tuple(str(unit) for unit in options.get("units") or ())
+        return cls(**cls.common(options), package=package, program=Path(program), units=units)
 
 
-def ensure(wanted: Packaged, *, runner: Runner, dry_run: bool = False, now: Callable[[], float] = time.time) -> Outcome:
+def ensure(
+    wanted: Packaged,
+    *,
+    runner: Runner,
+    dry_run: bool = False,
+    now: Callable[[], float] = time.time,
+    systemd: Path = SYSTEMD,
+) -> Outcome:
     store = Store(wanted)
     before = store.state()
     found = _installed(wanted, runner)
@@ -74,6 +84,7 @@ def ensure(wanted: Packaged, *, runner: Runner, dry_run: bool = False, now: Call
             store.sweep()
             if not present:
                 _refuse_running(wanted, runner)
+                _switch_off(wanted, systemd)
                 _record(release, found, store, now)
             for name, to in links.items():
                 store.point(name, to)
@@ -142,6 +153,13 @@ def _refuse_running(wanted: Packaged, runner: Runner) -> None:
             f"The package {wanted.package} runs {sentence(running)} of its own on this host. Name all of its units in the "
             "definition, as release.units: they are stopped and masked then, and ours takes their place."
         )
+
+
+def _switch_off(wanted: Packaged, systemd: Path) -> None:
+    """So that none of them starts on the day on which it is masked no longer. `systemctl disable` leaves the links of a masked unit."""
+    for unit in wanted.units:
+        for link in (*systemd.glob(f"*.wants/{unit}"), *systemd.glob(f"*.requires/{unit}")):
+            link.unlink()
 
 
 def _record(release: Packaged, found: str, store: Store, now: Callable[[], float]) -> None:

@@ -54,7 +54,10 @@ class Dpkg:
     def ensure(self, version: str = "2.11.0", *, dry_run: bool = False, **changes: Any) -> Outcome:
         options = {"root": str(self.root), "version": version, "package": "ntfy", "program": str(self.program)}
         options |= {"executable": "ntfy", "links": {"blue": version}, **changes}
-        return ensure_packaged(Packaged.from_mapping(options), runner=self, dry_run=dry_run, now=lambda: 1000.0)
+        wanted = Packaged.from_mapping(options)
+        return ensure_packaged(
+            wanted, runner=self, dry_run=dry_run, now=lambda: 1000.0, systemd=self.folder / "systemd"
+        )
 
 
 @pytest.fixture
@@ -72,6 +75,17 @@ def test_the_slot_runs_the_package_s_program_and_a_second_run_changes_nothing(dp
     assert (dpkg.root / "blue" / "ntfy").read_text() == "ntfy 2.11.0-2+b4"
     manifest = Manifest.read(dpkg.root / "blue")
     assert manifest and manifest.package == "ntfy 2.11.0-2+b4"
+
+
+def test_its_own_units_will_not_start_when_they_are_masked_no_longer(dpkg: Dpkg) -> None:
+    wants = dpkg.folder / "systemd" / "multi-user.target.wants"
+    wants.mkdir(parents=True)
+    for unit in ("ntfy.service", "other.service"):
+        (wants / unit).symlink_to(f"/usr/lib/systemd/system/{unit}")
+    dpkg.ensure(units=["ntfy.service"], dry_run=True)
+    assert len(list(wants.iterdir())) == 2
+    dpkg.ensure(units=["ntfy.service"])
+    assert [link.name for link in wants.iterdir()] == ["other.service"]
 
 
 def test_check_mode_tells_and_makes_nothing(dpkg: Dpkg) -> None:
