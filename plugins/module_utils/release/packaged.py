@@ -157,8 +157,9 @@ def _refuse_running(wanted: Packaged, runner: Runner) -> None:
 
 def _switch_off(wanted: Packaged, systemd: Path) -> None:
     """So that none of them starts on the day on which it is masked no longer. `systemctl disable` leaves the links of a masked unit."""
-    for unit in wanted.units:
-        for link in (*systemd.glob(f"*.wants/{unit}"), *systemd.glob(f"*.requires/{unit}")):
+    folders = [*systemd.glob("*.wants"), *systemd.glob("*.requires")]
+    for link in (folder / unit for folder in folders for unit in wanted.units):
+        if link.is_symlink():
             link.unlink()
 
 
