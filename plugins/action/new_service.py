@@ -65,7 +65,7 @@ def _folder(reader: InventoryReader, findings: Findings) -> Path | None:
 
 
 def _read(given: dict[str, Any], definitions: Definitions, findings: Findings) -> scaffold.Answers:
-    ports = (port for path in definitions.files.values() for port in _ports(yaml.safe_load(path.read_text())))
+    ports = [port for path in definitions.files.values() for port in _ports_of(path)]
     program = Path(str(given.get("program") or ""))
     if program.is_absolute():
         if program.is_file():
@@ -76,12 +76,21 @@ def _read(given: dict[str, Any], definitions: Definitions, findings: Findings) -
     return scaffold.read(given, known=definitions.names(), ports=ports, findings=findings)
 
 
+def _ports_of(path: Path) -> list[int]:
+    """Those of another definition; what is wrong with that one is the plan's to say."""
+    try:
+        return list(_ports(yaml.safe_load(path.read_text())))
+    except (yaml.YAMLError, OSError):
+        return []
+
+
 def _ports(node: object) -> Iterator[int]:
     """Every number below a key `ports`, in whichever contract."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key == "ports" and isinstance(value, dict):
-                yield from (port for slots in value.values() for port in slots.values())
+                found = [port for slots in value.values() if isinstance(slots, dict) for port in slots.values()]
+                yield from (port for port in found if isinstance(port, int))
             else:
                 yield from _ports(value)
     elif isinstance(node, list):
