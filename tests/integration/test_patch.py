@@ -291,7 +291,7 @@ def test_a_host_that_does_not_come_back_stops_the_run_and_gets_nothing_to_do(fle
 
     # Not mended: the next run does not even begin, so that the one that serves is not taken too.
     stopped = fleet.run("patch", options=["--limit", "app"], expect_failure=True)
-    assert f"{first.name} is not well, so no host was touched" in stopped.of("Do not begin").result["msg"]
+    assert f"{first.name} is not well, so no host was touched" in stopped.of("Do not begin", first.name).result["msg"]
     assert asked_for_a_boot(second)
     only = fleet.run("patch", options=["--limit", second.name], expect_failure=True)
     assert f"Ask what has to answer: {first.name}: GET " in only.of("Stop here", second.name).result["msg"]
