@@ -11,7 +11,7 @@ version_added: 0.2.0
 author:
   - The selfhost.fleet authors (@selfhost)
 description:
-  - Writes C(services/<name>.yml) beside the inventory, on the controller, from the answers that P(selfhost.fleet.new_service#playbook) asks for. The file
+  - Writes C(services/<name>.yml) beside the inventory, on the controller, from the answers that C(playbooks/new_service.yml) asks for. The file
     keeps to the schema of definitions, and its comments say what is left to do.
   - A file that exists is never overwritten, and wrong answers are all said at once.
 options:
