@@ -217,8 +217,10 @@ def test_items_are_switched_off_by_name(guarded: Host, ansible: Ansible) -> None
     converge(ansible, guarded, ssh=dict.fromkeys(items, False))
     text = guarded.read(DROP_IN)
     assert [line for line in text.splitlines() if not line.startswith("#")] == []
-    converge(ansible, guarded, ssh={"ssh_settings": {"MaxAuthTries": 5}})
-    assert "maxauthtries 5\n" in guarded.root("sshd -T").stdout
+    converge(ansible, guarded, ssh={"ssh_settings": {"MaxAuthTries": 5}, "ssh_jump_ports": [2222]})
+    shown = guarded.root("sshd -T").stdout
+    assert "maxauthtries 5\n" in shown
+    assert "permitopen *:22 *:2222\n" in shown
 
 
 def test_an_admin_who_goes_is_shut_out(guarded: Host, ansible: Ansible, pair: Path) -> None:
