@@ -223,8 +223,8 @@ def verdict(rows: Iterable[Row]) -> tuple[str, str]:
     if bad:
         return BAD, f"{bad} of {len(levels)} {'needs' if bad == 1 else 'need'} attention"
     if soon:
-        return NOTICE, f"All {len(levels)} are up; {soon} {'wants' if soon == 1 else 'want'} a look"
-    return GOOD, f"All {len(levels)} are up"
+        return NOTICE, f"All {len(levels)} are well; {soon} {'wants' if soon == 1 else 'want'} a look"
+    return GOOD, f"All {len(levels)} are well"
 
 
 def _row(row: Row) -> str:

@@ -217,8 +217,8 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize(
     ("levels", "words"),
     [
-        (["good", "good"], ("good", "All 2 are up")),
-        (["good", "notice"], ("notice", "All 2 are up; 1 wants a look")),
+        (["good", "good"], ("good", "All 2 are well")),
+        (["good", "notice"], ("notice", "All 2 are well; 1 wants a look")),
         (["bad", "notice", "good"], ("bad", "1 of 3 needs attention")),
     ],
 )
