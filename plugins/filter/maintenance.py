@@ -63,7 +63,7 @@ def updates_text(found: Data, host: str, reboot: str, lost: Iterable[str], helpe
     """What is about to happen on a host, line by line; `lost` is what stops meanwhile, `helpers` are the hosts that serve instead."""
     if not found["work"]:
         return [f"{host}: nothing to do", *_left(found)]
-    lines = [f"{host}: {len(found['upgrades'])} packages to upgrade"]
+    lines = [f"{host}: packages to upgrade: {len(found['upgrades'])}"]
     for upgrade in found["upgrades"]:
         former = upgrade["installed"] or "not installed"
         mark = " (security)" if upgrade["security"] else ""

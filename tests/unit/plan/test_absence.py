@@ -116,7 +116,7 @@ FOUND = {
 
 def test_all_that_is_done_is_told_before() -> None:
     assert updates_text(FOUND, "app1", "if_needed", [], ["app2"]) == [
-        "app1: 2 packages to upgrade",
+        "app1: packages to upgrade: 2",
         "  libssl3t64 3.5.1-1 -> 3.5.1-2 (security)",
         "  linux-image-6 not installed -> 6-1",
         "restarts: nginx.service",
