@@ -13,7 +13,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.plan import scaffol
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions, schema_findings
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings import Findings
 from ansible_collections.selfhost.fleet.plugins.module_utils.release.fetch import sha256_of
-from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader
+from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader, service_folders
 
 PLAYBOOK = "ansible-playbook -i INVENTORY selfhost.fleet.new_service"
 
@@ -59,7 +59,7 @@ def _folder(reader: InventoryReader, findings: Findings) -> Path | None:
     """`services` beside the inventory."""
     for source in reader.sources():
         if source.exists():
-            return (source.parent if source.is_file() else source) / "services"
+            return service_folders(source)[-1]
     findings.add("--inventory", "names no file or folder, beside which the definition would lie", f"Run: {PLAYBOOK}")
     return None
 

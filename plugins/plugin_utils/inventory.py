@@ -42,8 +42,8 @@ class InventoryReader:
         return [Path(str(source)) for source in self._variables.get("ansible_inventory_sources") or []]
 
     def definitions(self) -> Definitions:
-        """The collection's, and those in folders `services` beside the inventory's sources."""
-        own = [(source.parent if source.is_file() else source) / "services" for source in self.sources()]
+        """The collection's, and those of the inventory's own folders `services`."""
+        own = [folder for source in self.sources() for folder in service_folders(source)]
         return Definitions([SERVICES, *own], SERVICES / "schema" / "definition.schema.json")
 
     @staticmethod
@@ -104,6 +104,13 @@ class InventoryReader:
             ssh_port=int(variables.get("ansible_port") or 22),
             hardening=dict(variables.get("fleet_hardening") or {}),
         )
+
+
+def service_folders(source: Path) -> list[Path]:
+    """Where an inventory may have its definitions, the best place last: beside a folder that Ansible reads, as within it would take them for inventories."""
+    folder = source.parent if source.is_file() else source
+    places = [folder / "services", folder.absolute().parent / "services"]
+    return places[::-1] if source.is_file() else places
 
 
 def _plain(value: Any) -> Any:

@@ -25,6 +25,7 @@ from fleetbed.site import CA_ON_CLIENT, SITE, Site, main_pid, psql
 
 EXAMPLE = REPOSITORY / "tests" / "inventories" / "own"
 NEW_SERVICE = REPOSITORY / "playbooks" / "new_service.yml"
+PLAN = REPOSITORY / "playbooks" / "plan.yml"
 STATUS = REPOSITORY / "playbooks" / "status.yml"
 RELAY, PUSH, READER = "relay.example.com", "push.example.com", "reader.example.com"
 ADMIN = secrets.token_urlsafe(18)
@@ -94,7 +95,9 @@ class Own:
 
 def example() -> dict[str, Any]:
     """The entries of the example, with secrets."""
-    services: dict[str, Any] = yaml.safe_load((EXAMPLE / "group_vars" / "all.yml").read_text())["fleet_services"]
+    services: dict[str, Any] = yaml.safe_load((EXAMPLE / "inventory" / "group_vars" / "all.yml").read_text())[
+        "fleet_services"
+    ]
     services["miniflux"]["secrets"] = {
         "MINIFLUX_DATABASE_PASSWORD": secrets.token_hex(24),
         "MINIFLUX_ADMIN_PASSWORD": ADMIN,
@@ -114,6 +117,15 @@ def answers(program: Path, **changes: str) -> dict[str, str]:
         "domain": RELAY,
     } | changes
     return {f"new_service_{name}": value for name, value in given.items()}
+
+
+def entry_in_comments(definition: Path) -> dict[str, Any]:
+    """The lines that a definition's comments have for the inventory, as they are."""
+    comments = definition.read_text().partition("\n---\n")[0].splitlines()
+    start = next(number for number, line in enumerate(comments) if line.endswith(f" {definition.stem}:"))
+    lines = [line.removeprefix("#") for line in comments[start : comments.index("#", start)]]
+    entry: dict[str, Any] = yaml.safe_load("\n".join(lines))
+    return entry
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +150,8 @@ def begun(
     shutil.copytree(EXAMPLE / "services", folder / "services")
     site = Site(host, client, Ansible(folder), {"fleet_local_ca_dir": str(folder / "ca")}, {})
     written = site.ansible.playbook(NEW_SERVICE, [host], options=["--extra-vars", json.dumps(answers(program))])
-    # The lines that its comments have for the inventory are used as they are.
-    comments = (folder / "services" / "relay.yml").read_text().partition("\n---\n")[0].splitlines()
-    start = next(number for number, line in enumerate(comments) if line.endswith(" relay:"))
-    lines = [line.removeprefix("#") for line in comments[start : comments.index("#", start)]]
-    return Own(site, program, yaml.safe_load("\n".join(lines)) | {"ntfy": example()["ntfy"]}), written
+    services = entry_in_comments(folder / "services" / "relay.yml") | {"ntfy": example()["ntfy"]}
+    return Own(site, program, services), written
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +213,8 @@ def test_wrong_answers_are_refused_all_at_once(begun: tuple[Own, Run]) -> None:
 
 def test_it_asks_at_a_terminal(begun: tuple[Own, Run], tmp_path: Path) -> None:
     own = begun[0]
-    inventory = tmp_path / "hosts.yml"
-    inventory.write_text((EXAMPLE / "hosts.yml").read_text())
+    inventory = tmp_path / "inventory"
+    shutil.copytree(EXAMPLE / "inventory", inventory)
     controller, terminal = pty.openpty()
     command = [str(own.site.ansible.program), "-i", str(inventory), str(NEW_SERVICE)]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
@@ -233,6 +242,18 @@ def test_it_asks_at_a_terminal(begun: tuple[Own, Run], tmp_path: Path) -> None:
     server = written["components"]["server"]
     assert server["release"] == {"package": "ntfy"} and server["command"] == ["{executable}", "serve"]
     assert server["state"] and "database" not in written
+    # Ansible takes every file of an inventory's folder for an inventory: a definition is not among them.
+    entry = entry_in_comments(tmp_path / "services" / "bell.yml")
+    (inventory / "group_vars" / "all.yml").write_text(yaml.safe_dump({"fleet_services": entry}))
+    planned = subprocess.run(
+        [str(own.site.ansible.program), "-i", str(inventory), str(PLAN)],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "bell" in planned.stdout and "is not a valid group" not in planned.stdout + planned.stderr
 
 
 # A program in one file, and a package with state of its own

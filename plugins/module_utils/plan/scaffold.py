@@ -164,14 +164,20 @@ def read(given: Mapping[str, Any], *, known: Iterable[str], ports: Iterable[int]
 
 
 def inventory_entry(answers: Answers) -> str:
-    """What belongs below `fleet_services` in the inventory."""
-    lines = [f"{answers.name}:", f"  version: {_quote(answers.version)}", f"  domain: {answers.domain}"]
-    lines.append(f"  hosts: {answers.hosts}")
-    release = {"file": f"source: {_quote(answers.program)}, ", "address": ""}.get(answers.kind)
-    if release is not None:
-        lines.append(f"  release: {{{release}checksum: {_quote(answers.checksum)}}}")
+    """What belongs below `fleet_services` in the inventory; without double quotes, which a terminal would show with backslashes."""
+    lines = [
+        f"{answers.name}:",
+        f"  version: '{answers.version}'",
+        f"  domain: {answers.domain}",
+        f"  hosts: {answers.hosts}",
+    ]
+    if answers.kind != "package":
+        lines.append("  release:")
+        lines += [f"    source: {_single(answers.program)}"] if answers.kind == "file" else []
+        lines.append(f"    checksum: '{answers.checksum}'")
     if answers.database:
-        lines.append(f"""  secrets: "{{{{ fleet_secrets['{answers.name}'] }}}}" """.rstrip())
+        lookup = f".{answers.name}" if answers.name.isidentifier() else f'["{answers.name}"]'
+        lines.append(f"  secrets: '{{{{ fleet_secrets{lookup} }}}}'")
     return "\n".join(lines) + "\n"
 
 
@@ -322,6 +328,10 @@ def _database(answers: Answers) -> list[str]:
 
 def _list(words: Iterable[str]) -> str:
     return f"[{', '.join(_quote(word) for word in words)}]"
+
+
+def _single(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _quote(text: str) -> str:

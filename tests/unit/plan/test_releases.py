@@ -223,7 +223,7 @@ def test_what_neither_slot_nor_command_can_have(
 
 
 def test_the_example_is_planned_as_it_stands() -> None:
-    services = yaml.safe_load((EXAMPLE / "group_vars" / "all.yml").read_text())["fleet_services"]
+    services = yaml.safe_load((EXAMPLE / "inventory" / "group_vars" / "all.yml").read_text())["fleet_services"]
     services["miniflux"]["secrets"] = {
         "MINIFLUX_DATABASE_PASSWORD": "x7Kq2mWn9Rt4Lp8Zv3Bc6Yd1Hf5",
         "MINIFLUX_ADMIN_PASSWORD": "x7Kq2mWn9Rt4Lp8Zv3Bc6Yd1Hf5",

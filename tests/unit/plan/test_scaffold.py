@@ -22,6 +22,7 @@ KINDS = [
 WISHES = [
     {},
     {"database": "yes", "state": "Yes", "websocket": "/live", "health": "none", "version_arguments": "none"},
+    {"name": "my-notes"},
     {"websocket": "/", "arguments": "serve --motto 'a \"b\" $c %d' --listen {listen}:{port.http}", "name": "my-notes"},
 ]
 
@@ -42,13 +43,18 @@ def test_the_plan_takes_the_definition_and_the_inventory_s_lines_as_they_are(
     (tmp_path / f"{answers.name}.yml").write_text(scaffold.definition(answers, "inventory"))
     entry = yaml.safe_load(scaffold.inventory_entry(answers))
     if "secrets" in entry[answers.name]:
-        assert entry[answers.name]["secrets"] == f"{{{{ fleet_secrets['{answers.name}'] }}}}"
+        assert entry[answers.name]["secrets"] == "{{ fleet_secrets.notes }}"
         entry[answers.name]["secrets"] = {answers.password: "x7Kq2mWn9Rt4Lp8Zv3Bc6Yd1Hf5"}
     made = plan(one_host(fleet_services=entry), tmp_path)
     assert made.findings.items == []
     component = made.hosts["web1"]["components"][0]
     assert component["slots"] == {"blue": {"http": 8103}, "green": {"http": 8104}}
     assert bool(made.hosts["web1"]["pooler"]) == (wish.get("database") == "yes")
+
+
+def test_a_name_with_a_hyphen_is_no_attribute() -> None:
+    entry = yaml.safe_load(scaffold.inventory_entry(read(name="my-notes", database="yes")[0]))
+    assert entry["my-notes"]["secrets"] == '{{ fleet_secrets["my-notes"] }}'
 
 
 def test_its_comments_have_the_inventory_s_lines_and_what_to_run() -> None:
