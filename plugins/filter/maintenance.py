@@ -89,7 +89,11 @@ def _left(found: Data) -> list[str]:
 
 def failure_text(result: Mapping[str, Any]) -> str:
     """What a task said when it failed, of a loop what its failed items said, with the host where they have one."""
-    failed = [item for item in result.get("results", []) if isinstance(item, Mapping) and item.get("failed")]
+    failed = [
+        item
+        for item in result.get("results", [])
+        if isinstance(item, Mapping) and (item.get("failed") or item.get("unreachable"))
+    ]
     return "\n".join(dict.fromkeys(_said(entry) for entry in failed or [result]))
 
 

@@ -268,7 +268,8 @@ def test_what_uses_the_database_is_restarted_after_it(fleet: Fleet) -> None:
 def test_all_hosts_of_a_service_at_once_are_refused(fleet: Fleet) -> None:
     ask_for_a_boot(*fleet.apps)
     run = fleet.run("patch", options=["--limit", "app", "-e", "patch_serial=2"], expect_failure=True)
-    assert "patch_serial" in run.output
+    assert {outcome.task for outcome in run.failed} == {"See that a service of several hosts keeps one"}
+    assert "Set patch_serial to less. No host was touched." in run.output
     assert all(asked_for_a_boot(app) for app in fleet.apps)
 
 

@@ -143,4 +143,5 @@ def test_a_failure_says_what_its_items_said() -> None:
     items = [{"failed": True, "msg": "503"}, {"msg": "fine"}, {"failed": True, "msg": "503"}, {"failed": True}]
     assert failure_text({"msg": "One or more items failed", "results": items}) == "503\nwithout a word"
     item = {"failed": True, "msg": "503", "item": {"host": "app1", "probe": {}}}
-    assert failure_text({"results": [item]}) == "app1: 503"
+    away = {"unreachable": True, "msg": "no route", "item": {"host": "app2", "probe": {}}}
+    assert failure_text({"results": [item, away]}) == "app1: 503\napp2: no route"
