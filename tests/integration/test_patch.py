@@ -215,6 +215,7 @@ def test_check_mode_foretells_and_touches_nothing(fleet: Fleet) -> None:
 
 def test_security_updates_alone_on_one_host_that_does_not_boot(fleet: Fleet) -> None:
     first, second = fleet.apps
+    ask_for_a_boot(first)
     other = invocation(first, "selfhost-other"), invocation(first, "ssh")
     example = invocation(first, "selfhost-example")
     words = ["--limit", first.name, "-e", "patch_scope=security", "-e", "patch_reboot=never"]
