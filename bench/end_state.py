@@ -11,7 +11,7 @@ from typing import Any
 from fleetbed.host import Host
 
 SETS = (
-    *("baseline", "time", "hardening", "hardening-updates", "ssh", "firewall", "bans"),
+    *("baseline", "time", "hardening", "ssh", "firewall", "bans"),
     *("postgres", "pooler", "service-users", "service", "edge"),
 )
 MANIFESTS = "/var/lib/selfhost/config"
