@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """What a run of the whole site costs on one host, beside a playbook of stock modules that makes the same: `make bench-host`.
 
 Writes bench/results/host.json: medians in seconds. Every run opens a connection of its own, both contenders take turns, and
@@ -92,7 +91,7 @@ class Contender:
 
     def first(self) -> None:
         """From a bare host to a right answer through TLS."""
-        seconds, _ = self.run()
+        seconds = self.run()[0]
         begin = time.monotonic()
         self.healthy()
         self.bare.append(seconds + time.monotonic() - begin)
@@ -114,14 +113,14 @@ class Contender:
         """Seconds of a whole run, and of each call over SSH in it."""
         log = self.folder / f"{self.name}-ssh.log"
         log.unlink(missing_ok=True)
-        seconds, _ = self.run(playbook, ANSIBLE_SSH_EXECUTABLE=str(BENCH / "timed-ssh"), TIMED_SSH_LOG=str(log))
+        seconds = self.run(playbook, ANSIBLE_SSH_EXECUTABLE=str(BENCH / "timed-ssh"), TIMED_SSH_LOG=str(log))[0]
         return seconds, [float(end) - float(begin) for begin, end in map(str.split, log.read_text().splitlines())]
 
     def profile(self) -> dict[str, Any]:
         """Where a no-op's time goes. A module that does nothing shows what every call costs before its work begins."""
         whole, modules = self.calls()
-        _, pings = self.calls(BENCH / "ping.yml")
-        _, nothing = self.calls(BENCH / "nothing.yml")
+        pings = self.calls(BENCH / "ping.yml")[1]
+        nothing = self.calls(BENCH / "nothing.yml")[1]
         ssh, start = statistics.median(nothing), statistics.median(pings)
         return {
             "whole": round(whole, 2),
@@ -189,18 +188,18 @@ def main() -> None:
             part = json.loads((folder / "slice.json").read_text())
             state = end_state.read(ours.host, part, folder)
             (folder / "variables.json").write_text(json.dumps({**common, "state": state}))
-            for number in range(runs):
-                for contender in (ours, plain)[0 if number else 1 :]:
-                    contender.new_host()
-                    contender.first()
+            for bare in [ours] * (runs - 1):
+                bare.new_host()
+                bare.first()
+            plain.new_host()  # once: its first run is no claim of anybody's
+            plain.first()
             for contender in (ours, plain):  # what only a second run can settle is settled here
                 contender.run()
             different = end_state.differences(ours.host, plain.host)
             if different:
                 raise SystemExit("The two hosts are not the same:\n" + "\n".join(different))
-            for _ in range(runs):
-                for contender in (ours, plain):
-                    contender.again()
+            for contender in (ours, plain) * runs:
+                contender.again()
             profiles = {contender.name: contender.profile() for contender in (ours, plain)}
         finally:
             for contender in (ours, plain):
