@@ -16,6 +16,8 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleUndefi
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
+from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import SETTLED_FACT
+from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.settled import digest
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.fresh_connection import (
     fresh_connection,
     is_over_the_network,
@@ -24,6 +26,18 @@ from ansible_collections.selfhost.fleet.plugins.plugin_utils.fresh_connection im
 MODULE = "selfhost.fleet.config_set"
 TAKING_BACK = 60.0  # seconds that a host may need for it, beside those until it begins
 RETRY = 2.0  # seconds; many connections in a short time would be taken for an attack
+
+# What the module says of a set that is as it was asked for; selfhost.fleet.config_facts has seen it.
+NOTHING_TO_DO: dict[str, Any] = {
+    "changed": False,
+    "changed_files": [],
+    "removed_files": [],
+    "validated": None,
+    "units": {},
+    "pending": False,
+    "recovered": [],
+    "diff": [],
+}
 
 
 class RenderError(Exception):
@@ -45,6 +59,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             # No exception is passed on: Ansible would print all that led to it, values included.
             return {"failed": True, "msg": str(error), "phase": "render", "rolled_back": False}
         rendered = int((time.monotonic() - started) * 1000)
+        arguments["digest"] = digest(arguments)
+        settled = variables.get("ansible_facts", {}).get(SETTLED_FACT, {})
+        if settled.get(str(arguments.get("name"))) == arguments["digest"]:
+            return {**NOTHING_TO_DO, "timings_ms": {"render": rendered}}
         try:
             result: dict[str, Any] = self._execute_module(
                 module_name=MODULE, module_args=arguments, task_vars=variables
@@ -58,7 +76,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if isinstance(result.get("timings_ms"), dict):
             result["timings_ms"]["render"] = rendered
         if result.get("pending"):
-            return self._confirm(result, arguments, variables)
+            result = self._confirm(result, arguments, variables)
+        if result.get("changed"):
+            # What was seen of other sets was seen before this.
+            result["ansible_facts"] = {SETTLED_FACT: {}}
         return result
 
     def _confirm(self, result: dict[str, Any], arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:

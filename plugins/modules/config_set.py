@@ -194,6 +194,9 @@ options:
         over SSH.
     type: bool
     default: false
+  digest:
+    description: Of all other options; set by the action plugin itself, for M(selfhost.fleet.config_facts).
+    type: str
   state:
     description:
       - V(confirmed) keeps a change that waits for it, V(taken_back) undoes it; used by the action plugin itself.
@@ -366,6 +369,7 @@ ARGUMENTS: dict[str, Any] = {
     "timeout": {"type": "float", "default": 60},
     "confirm_within": {"type": "float", "default": 0},
     "keep_login": {"type": "bool", "default": False},
+    "digest": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "confirmed", "taken_back"], "default": "present"},
 }
 

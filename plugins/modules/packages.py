@@ -59,6 +59,7 @@ import os  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.packages import Packages, PackagesError  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import SETTLED_FACT  # noqa: E402
 
 
 def main() -> None:
@@ -85,7 +86,9 @@ def main() -> None:
         "before_header": "packages",
         "after_header": "packages",
     }
-    module.exit_json(changed=bool(missing), installed=missing, diff=diff)
+    # What was seen of configuration was seen before packages brought theirs.
+    seen = {"ansible_facts": {SETTLED_FACT: {}}} if missing else {}
+    module.exit_json(changed=bool(missing), installed=missing, diff=diff, **seen)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,11 @@ class Transaction:
             self.outcome.timings_ms["total"] = int((time.monotonic() - started) * 1000)
         return self.outcome
 
+    def has_nothing_to_do(self) -> bool:
+        """Whether a run would leave the host as it is, without a word. Reads only."""
+        work = self._compare()
+        return not (work or work.difference.problems or work.difference.warnings)
+
     def confirm(self) -> Outcome:
         """Keep a change that waits for it."""
         with host_lock(self.root, self.spec.name, self.spec.timeout):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import (
+    DirectorySpec,
     OnChange,
     SetSpec,
     State,
@@ -40,13 +41,18 @@ class ManagedUnit:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Paths with their digests; `secret` are the paths whose bytes must not be shown, `made` the folders made by us."""
+    """Paths with their digests; `secret` are the paths whose bytes must not be shown, `made` the folders made by us.
+
+    `digest` is that of the request, and `folders` are the `directories` as it had them.
+    """
 
     name: str
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     directories: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
     units: tuple[ManagedUnit, ...] = ()
+    digest: str = ""
+    folders: tuple[DirectorySpec, ...] = ()
 
     @classmethod
     def of(cls, spec: SetSpec, *, made: Iterable[str] = ()) -> Manifest:
@@ -70,6 +76,8 @@ class Manifest:
                 ManagedUnit(item.name, item.state, item.enabled, item.on_change)
                 for item in sorted(spec.units, key=lambda unit: unit.name)
             ),
+            digest=spec.digest,
+            folders=tuple(sorted(spec.directories, key=lambda item: item.path)),
         )
 
     @classmethod
@@ -99,6 +107,8 @@ class Manifest:
             directories=tuple(data["directories"]),
             made=tuple(data["made"]),
             units=tuple(ManagedUnit.read(item) for item in data["units"]),
+            digest=str(data.get("digest", "")),
+            folders=tuple(DirectorySpec(**item) for item in data.get("folders", ())),
         )
 
     def serialize(self) -> bytes:
@@ -109,6 +119,8 @@ class Manifest:
             "directories": self.directories,
             "made": self.made,
             "units": [asdict(item) for item in self.units],
+            "digest": self.digest,
+            "folders": [asdict(item) for item in self.folders],
         }
         return (json.dumps(data, indent=1) + "\n").encode()
 

@@ -16,6 +16,9 @@ from typing import Any, Literal
 # occurs nowhere else; a short secret would otherwise blank every word that contains it.
 ENVELOPE = re.compile(r"\Aselfhost-envelope:[0-9a-f]{32}:([A-Za-z0-9+/=]*)\Z")
 
+# Under which the host's settled sets are known in a play, until something changes: transaction/settled.py.
+SETTLED_FACT = "fleet_settled"
+
 # Folders that belong to the system or to many: they can only be owned in part, by a pattern.
 SHARED_DIRECTORIES = frozenset(
     (
@@ -119,6 +122,7 @@ class SetSpec:
     probes: tuple[Mapping[str, Any], ...] = ()
     timeout: float = 60.0
     confirm_within: float = 0.0  # seconds; 0 where the change needs no confirmation
+    digest: str = ""  # of the request as the controller made it; empty where it was not told
 
     @property
     def parents(self) -> set[str]:
@@ -150,6 +154,7 @@ class SetSpec:
             probes=tuple(params.get("probes") or ()),
             timeout=float(params.get("timeout") or 60),
             confirm_within=float(params.get("confirm_within") or 0),
+            digest=str(params.get("digest") or ""),
         )
 
 

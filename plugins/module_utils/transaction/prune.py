@@ -81,7 +81,7 @@ class Removal(Transaction):
         super().__init__(
             SetSpec(name, timeout=timeout),
             runner=runner,
-            sandbox=_Nothing(),
+            sandbox=Nothing(),
             prober=lambda _options: (True, ""),
             root=root,
             units=units,
@@ -201,7 +201,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-class _Nothing:
+class Nothing:
     """A set that goes has no candidate to validate."""
 
     def validate(
