@@ -188,9 +188,9 @@ def main() -> None:
             part = json.loads((folder / "slice.json").read_text())
             state = end_state.read(ours.host, part, folder)
             (folder / "variables.json").write_text(json.dumps({**common, "state": state}))
-            for bare in [ours] * (runs - 1):
-                bare.new_host()
-                bare.first()
+            for _run in range(1, runs):
+                ours.new_host()
+                ours.first()
             plain.new_host()  # once: its first run is no claim of anybody's
             plain.first()
             for contender in (ours, plain):  # what only a second run can settle is settled here

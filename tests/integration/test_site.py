@@ -147,6 +147,19 @@ def test_check_mode_foretells_and_touches_nothing(bare: Site) -> None:
 def test_one_run_makes_the_site_and_a_second_changes_nothing(site: Site) -> None:
     run = site.run()
     assert [outcome.task for outcome in run.changed] == []
+    sets = [outcome.result["timings_ms"] for outcome in run.outcomes if "timings_ms" in outcome.result]
+    # Rendered on the controller and known to be there: no set of configuration needed a call of its own.
+    assert len(sets) > 8
+    assert [timings for timings in sets if set(timings) != {"render"}] == []
+
+
+def test_what_somebody_changed_by_hand_is_put_right(site: Site) -> None:
+    before = site.hashes()
+    site.host.root("echo '# by hand' >> /etc/nginx/nginx.conf; systemctl disable --now selfhost-bans-watch.timer")
+    run = site.run()
+    assert len(run.changed) == 2  # bans and edge
+    assert site.hashes() == before
+    site.host.root("systemctl is-active selfhost-bans-watch.timer")
 
 
 # What users meet
