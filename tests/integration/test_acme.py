@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
-import secrets
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +15,7 @@ from fleetbed.engine import Completed
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Ansible, Run
+from fleetbed.service import fluxbase
 
 SITE, STATUS = REPOSITORY / "playbooks" / "site.yml", REPOSITORY / "playbooks" / "status.yml"
 # What of site.yml concerns certificates.
@@ -33,7 +32,6 @@ SHORT = [
         ],
     },
 ]
-STANDIN = REPOSITORY / ".cache" / "standin" / "fluxbase-2026.3.6"
 NAMES = ["fluxbase.test", "www.fluxbase.test"]
 CERTBOT = f"selfhost-{NAMES[0]}"
 LIVE = f"/etc/selfhost/tls/{NAMES[0]}"
@@ -139,24 +137,12 @@ def eventually(holds: Callable[[], bool]) -> bool:
 @pytest.fixture(scope="module")
 def bare(new_host: Callable[..., Host], tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A host on which nothing has been done yet, and the authority."""
-    assert STANDIN.exists(), f"{STANDIN} is missing: make builds it"
     host = new_host("acme")
     authority = Authority.start(new_host("authority"), leads_to=host.address)
     folder = tmp_path_factory.mktemp("acme")
     (folder / "authority.pem").write_text(authority.own)
     authority.host.put(ROOTS, authority.root)
-    service = {
-        "version": "2026.3.6",
-        "domain": NAMES[0],
-        "aliases": NAMES[1:],
-        "release": {"source": str(STANDIN), "checksum": f"sha256:{hashlib.sha256(STANDIN.read_bytes()).hexdigest()}"},
-        "settings": {"FLUXBASE_JOBS_ENABLED": "false"},
-        "secrets": {
-            "FLUXBASE_AUTH_JWT_SECRET": secrets.token_urlsafe(48),
-            "FLUXBASE_ENCRYPTION_KEY": secrets.token_hex(16),
-            "FLUXBASE_DATABASE_PASSWORD": secrets.token_hex(24),
-        },
-    }
+    service = fluxbase(domain=NAMES[0], aliases=NAMES[1:])
     certificates = {
         "mode": "acme",
         "email": "hostmaster@fluxbase.test",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import secrets
 import time
@@ -18,9 +17,8 @@ from fleetbed.engine import Completed
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Ansible, Run
+from fleetbed.service import DOMAIN, SHARED_SETTINGS, fluxbase
 
-STANDIN = REPOSITORY / ".cache" / "standin" / "fluxbase-2026.3.6"
-DOMAIN = "fluxbase.test"
 UNIT = "fluxbase-server@blue.service"
 CA_ON_CLIENT = "/root/fleet-ca.pem"
 
@@ -166,35 +164,15 @@ class Fleet:
 @pytest.fixture(scope="module")
 def bare(new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     """Hosts on which nothing has been done yet."""
-    assert STANDIN.exists(), f"{STANDIN} is missing: make builds it"
     with ThreadPoolExecutor(4) as pool:
         wanted = {"edge1": "debian-13", "app1": "debian-13", "app2": "debian-12", "db1": "debian-13"}
         made = list(pool.map(lambda entry: new_host(entry[0], os=entry[1]), wanted.items()))
     folder = tmp_path_factory.mktemp("fleet")
-    values = {
-        "FLUXBASE_AUTH_JWT_SECRET": secrets.token_urlsafe(48),
-        "FLUXBASE_ENCRYPTION_KEY": secrets.token_hex(16),
-        "FLUXBASE_DATABASE_PASSWORD": secrets.token_hex(24),
-    }
-    fluxbase = {
-        "version": "2026.3.6",
-        "domain": DOMAIN,
-        "hosts": "app",
-        "release": {
-            "source": str(STANDIN),
-            "checksum": f"sha256:{hashlib.sha256(STANDIN.read_bytes()).hexdigest()}",
-        },
-        "settings": {
-            "FLUXBASE_JOBS_ENABLED": "false",
-            "FLUXBASE_SCALING_BACKEND": "postgres",
-            "FLUXBASE_SCALING_ENABLE_SCHEDULER_LEADER_ELECTION": "true",
-            "FLUXBASE_STORAGE_PROVIDER": "s3",
-        },
-        "secrets": values,
-    }
-    variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": fluxbase}}
+    entry = fluxbase(hosts="app")
+    entry["settings"] |= SHARED_SETTINGS
+    variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": entry}}
     edge, app1, app2, database = made
-    return Fleet(edge, [app1, app2], database, client, Ansible(folder), variables, values)
+    return Fleet(edge, [app1, app2], database, client, Ansible(folder), variables, entry["secrets"])
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pytest
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Ansible, Run
+from fleetbed.service import VERSIONS, fluxbase
 
 SITE = REPOSITORY / "playbooks" / "site.yml"
 # Of a test host, whose kernel settings beyond the network, AppArmor and audit are its machine's. Each point that is missing is in docs/hardening.md.
@@ -38,27 +38,9 @@ class Fleet:
 
 
 def fleet(host: Host, folder: Path) -> Fleet:
-    # Debian 12 has no package of the extension that the versions since 2026 ask for.
-    version = "2026.3.6" if host.os == "debian-13" else "0.9.4"
-    standin = REPOSITORY / ".cache" / "standin" / f"fluxbase-{version}"
-    assert standin.exists(), f"{standin} is missing: make builds it"
-    checksum = f"sha256:{hashlib.sha256(standin.read_bytes()).hexdigest()}"
-    made = {"FLUXBASE_DATABASE_PASSWORD": secrets.token_hex(24)}
-    if version == "0.9.4":
-        made["FLUXBASE_JWT_SECRET"] = secrets.token_urlsafe(48)
-    else:
-        made["FLUXBASE_AUTH_JWT_SECRET"] = secrets.token_urlsafe(48)
-        made["FLUXBASE_ENCRYPTION_KEY"] = secrets.token_hex(16)
-    fluxbase = {
-        "version": version,
-        "domain": "fluxbase.test",
-        "release": {"source": str(standin), "checksum": checksum},
-        "settings": {"FLUXBASE_JOBS_ENABLED": "false"},
-        "secrets": made,
-    }
     variables = {
         "fleet_local_ca_dir": str(folder / "ca"),
-        "fleet_services": {"fluxbase": fluxbase},
+        "fleet_services": {"fluxbase": fluxbase(VERSIONS[host.os])},
         "fleet_reboot_window": {"start": "00:30", "minutes": 60},
     }
     return Fleet(host, Ansible(folder), variables)

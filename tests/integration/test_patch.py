@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import secrets
 import time
@@ -17,10 +16,9 @@ from fleetbed.engine import docker
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Ansible, Run
+from fleetbed.service import DOMAIN, SHARED_SETTINGS, fluxbase
 
 PLAYBOOKS = REPOSITORY / "playbooks"
-STANDIN = REPOSITORY / ".cache" / "standin" / "fluxbase-2026.3.6"
-DOMAIN = "fluxbase.test"
 UNIT = "fluxbase-server@blue.service"
 CA_ON_CLIENT = "/root/patch-ca.pem"
 ENVIRONMENT = "/etc/fluxbase/server.env"
@@ -135,29 +133,13 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def fleet(new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    assert STANDIN.exists(), f"{STANDIN} is missing: make builds it"
     with ThreadPoolExecutor(3) as pool:
         wanted = {"app1": "debian-13", "app2": "debian-12", "front": "debian-13"}
         app1, app2, front = pool.map(lambda entry: new_host(entry[0], os=entry[1]), wanted.items())
     folder = tmp_path_factory.mktemp("patch")
-    fluxbase = {
-        "version": "2026.3.6",
-        "domain": DOMAIN,
-        "hosts": "app",
-        "release": {"source": str(STANDIN), "checksum": f"sha256:{hashlib.sha256(STANDIN.read_bytes()).hexdigest()}"},
-        "settings": {
-            "FLUXBASE_JOBS_ENABLED": "false",
-            "FLUXBASE_SCALING_BACKEND": "postgres",
-            "FLUXBASE_SCALING_ENABLE_SCHEDULER_LEADER_ELECTION": "true",
-            "FLUXBASE_STORAGE_PROVIDER": "s3",
-        },
-        "secrets": {
-            "FLUXBASE_AUTH_JWT_SECRET": secrets.token_urlsafe(48),
-            "FLUXBASE_ENCRYPTION_KEY": secrets.token_hex(16),
-            "FLUXBASE_DATABASE_PASSWORD": secrets.token_hex(24),
-        },
-    }
-    variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": fluxbase}}
+    entry = fluxbase(hosts="app")
+    entry["settings"] |= SHARED_SETTINGS
+    variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": entry}}
     made = Fleet(front, [app1, app2], client, Ansible(folder), variables)
     made.run("site")
     client.put(CA_ON_CLIENT, (folder / "ca" / "ca.pem").read_text())

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +17,9 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Ansible, Run
+from fleetbed.service import DOMAIN, VERSION, VERSIONS, fluxbase
 
 PLAYBOOKS = REPOSITORY / "playbooks"
-STANDIN = REPOSITORY / ".cache" / "standin" / "fluxbase-2026.3.6"
-DOMAIN = "fluxbase.test"
 NAMES = {"FLUXBASE_AUTH_JWT_SECRET", "FLUXBASE_ENCRYPTION_KEY", "FLUXBASE_DATABASE_PASSWORD"}
 DATABASE = "fluxbase.FLUXBASE_DATABASE_PASSWORD"
 VAULT = VaultLib([(DEFAULT_VAULT_IDENTITY, VaultSecret(b"a vault's password"))])
@@ -165,22 +161,16 @@ class Fleet:
         answers += map(tuple, json.loads(self.client.read("/root/constant.json")))
 
 
-def fleet_of(host: Host, client: Host, folder: Path, version: str, program: Path) -> Fleet:
+def fleet_of(host: Host, client: Host, folder: Path, version: str = VERSION) -> Fleet:
     (folder / "vault-password").write_text("a vault's password\n")
-    fluxbase = {
-        "version": version,
-        "domain": DOMAIN,
-        "release": {"source": str(program), "checksum": f"sha256:{hashlib.sha256(program.read_bytes()).hexdigest()}"},
-        "settings": {"FLUXBASE_JOBS_ENABLED": "false"},
-        "secrets": "{{ fleet_secrets.fluxbase }}",
-    }
-    variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": fluxbase}}
+    entry = fluxbase(version, secrets="{{ fleet_secrets.fluxbase }}")
+    variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": entry}}
     return Fleet(Ansible(folder), host, client, variables)
 
 
 @pytest.fixture(scope="module")
 def fleet(new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return fleet_of(new_host("secrets"), client, tmp_path_factory.mktemp("secrets"), "2026.3.6", STANDIN)
+    return fleet_of(new_host("secrets"), client, tmp_path_factory.mktemp("secrets"))
 
 
 @pytest.fixture(scope="module")
@@ -374,12 +364,8 @@ def test_what_cannot_be_rotated_is_refused(site: Fleet, secret: str, words: str)
 def test_the_password_changes_on_debian_12_without_a_failed_request(
     new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = tmp_path_factory.mktemp("secrets12")
-    program = folder / "fluxbase-0.9.4"
-    build = [sys.executable, str(REPOSITORY / "tests" / "testbed" / "build_standin.py")]
-    subprocess.run([*build, "--version", "0.9.4", "--output", str(program)], check=True, timeout=300)
     host = new_host("secrets12", os="debian-12")
-    fleet = fleet_of(host, client, folder, "0.9.4", program)
+    fleet = fleet_of(host, client, tmp_path_factory.mktemp("secrets12"), VERSIONS[host.os])
     fleet.run("secrets")
     fleet.run("site")
     old = fleet.values()["FLUXBASE_DATABASE_PASSWORD"]

@@ -17,7 +17,8 @@ import yaml
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Run
-from fleetbed.site import CA_ON_CLIENT, DOMAIN, SITE, UNIT, Site, main_pid, psql
+from fleetbed.service import DOMAIN, made_secrets
+from fleetbed.site import CA_ON_CLIENT, SITE, UNIT, Site, main_pid, psql
 
 CLOSED = {5432, 6432, 8081, 8082, 9091, 9092}
 OPEN = {22, 80, 443}
@@ -479,11 +480,8 @@ def refused(site: Site, words: str, changes: dict[str, Any] | None = None) -> No
 def test_a_service_taken_out_of_the_inventory_is_gone(site: Site) -> None:
     define_second(site)
     fluxbase = site.variables["fleet_services"]["fluxbase"]
-    own = {
-        "FLUXBASE_AUTH_JWT_SECRET": secrets.token_urlsafe(48),
-        "FLUXBASE_ENCRYPTION_KEY": secrets.token_hex(16),
-        "SECOND_DATABASE_PASSWORD": secrets.token_hex(24),
-    }
+    own = {**made_secrets(), "SECOND_DATABASE_PASSWORD": secrets.token_hex(24)}
+    del own["FLUXBASE_DATABASE_PASSWORD"]
     second = {**fluxbase, "domain": "second.test", "hosts": "fluxbase", "secrets": own}
     site.run(changes={"fleet_services": {"fluxbase": fluxbase, "second": second}})
     traces = (

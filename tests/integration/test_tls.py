@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 from fleetbed.host import Host
 from fleetbed.runner import Ansible, Run
+from fleetbed.service import DOMAIN, made_secrets
 
-DOMAIN = "fluxbase.test"
 PLAN = {"hosts": "all", "gather_facts": False, "tasks": [{"selfhost.fleet.plan": {}, "run_once": True}]}
 # What of site.yml makes an edge.
 EDGE = {
@@ -100,12 +99,7 @@ def judge(new_host: Callable[..., Host]) -> Host:
 
 @pytest.fixture(scope="module", params=["debian-13", "debian-12"])
 def edge(request: pytest.FixtureRequest, new_host: Callable[..., Host], judge: Host, tmp_path_factory: Any) -> Edge:
-    made = {
-        "FLUXBASE_AUTH_JWT_SECRET": secrets.token_urlsafe(48),
-        "FLUXBASE_ENCRYPTION_KEY": secrets.token_hex(16),
-        "FLUXBASE_DATABASE_PASSWORD": secrets.token_hex(24),
-    }
-    edge = Edge(new_host("edge", os=request.param), judge, Ansible(tmp_path_factory.mktemp("tls")), made)
+    edge = Edge(new_host("edge", os=request.param), judge, Ansible(tmp_path_factory.mktemp("tls")), made_secrets())
     pair = {
         name: judge.read(f"/root/authority/{file}.pem") for name, file in (("certificate", "chain"), ("key", "key"))
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 import secrets
@@ -19,11 +18,9 @@ from typing import Any
 import pytest
 from fleetbed.engine import Completed
 from fleetbed.host import Host
-from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Ansible, Run
+from fleetbed.service import DOMAIN, VERSIONS, fluxbase
 
-DOMAIN = "fluxbase.test"
-CONTRACTS = {"debian-13": "2026.3.6", "debian-12": "0.9.4"}
 POSTGRES = {"debian-13": "postgresql@17-main.service", "debian-12": "postgresql@15-main.service"}
 # What the units come to on both releases. As Debian ships them: 9.6, 9.2, 9.6.
 EXPOSURE = {"nginx.service": 2.4, "pgbouncer.service": 1.1, "postgresql": 1.3}
@@ -145,29 +142,9 @@ def eventually(holds: Callable[[], bool], what: str) -> None:
 def site(
     request: pytest.FixtureRequest, new_host: Callable[..., Host], tmp_path_factory: pytest.TempPathFactory
 ) -> Site:
-    version = CONTRACTS[request.param]
-    program = REPOSITORY / ".cache" / "standin" / f"fluxbase-{version}"
-    assert program.exists(), f"{program} is missing: make builds it"
-    made = {"FLUXBASE_DATABASE_PASSWORD": secrets.token_hex(24)}
-    settings = {}
-    if version == "0.9.4":
-        made["FLUXBASE_JWT_SECRET"] = secrets.token_urlsafe(48)
-    else:
-        made["FLUXBASE_AUTH_JWT_SECRET"] = secrets.token_urlsafe(48)
-        made["FLUXBASE_ENCRYPTION_KEY"] = secrets.token_hex(16)
-        settings["FLUXBASE_JOBS_ENABLED"] = "false"
-    fluxbase = {
-        "version": version,
-        "domain": DOMAIN,
-        "release": {
-            "source": str(program),
-            "checksum": f"sha256:{hashlib.sha256(program.read_bytes()).hexdigest()}",
-        },
-        "settings": settings,
-        "secrets": made,
-    }
+    entry = fluxbase(VERSIONS[request.param])
     folder = tmp_path_factory.mktemp("units")
-    variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": fluxbase}}
+    variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": entry}}
     converged = Site(new_host("units", os=request.param), Ansible(folder), variables)
     converged.run()
     return converged

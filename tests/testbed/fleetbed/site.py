@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import secrets
 import time
 from pathlib import Path
 from typing import Any
 
-from .engine import Completed, TestbedError
+from .engine import Completed
 from .host import Host
 from .paths import REPOSITORY
 from .runner import Ansible, Run, Running
+from .service import DOMAIN, fluxbase
 
 SITE = REPOSITORY / "playbooks" / "site.yml"
-VERSION = "2026.3.6"
-STANDIN = REPOSITORY / ".cache" / "standin" / f"fluxbase-{VERSION}"
-DOMAIN = "fluxbase.test"
 UNIT = "fluxbase-server@blue.service"
 CA_ON_CLIENT = "/root/site-ca.pem"
 
@@ -36,25 +33,9 @@ class Site:
     @classmethod
     def plan(cls, host: Host, client: Host, folder: Path) -> Site:
         """Words for an inventory; the host is not touched."""
-        if not STANDIN.exists():
-            raise TestbedError(f"{STANDIN} is missing: make builds it")
-        made = {
-            "FLUXBASE_AUTH_JWT_SECRET": secrets.token_urlsafe(48),
-            "FLUXBASE_ENCRYPTION_KEY": secrets.token_hex(16),
-            "FLUXBASE_DATABASE_PASSWORD": secrets.token_hex(24),
-        }
-        fluxbase = {
-            "version": VERSION,
-            "domain": DOMAIN,
-            "release": {
-                "source": str(STANDIN),
-                "checksum": f"sha256:{hashlib.sha256(STANDIN.read_bytes()).hexdigest()}",
-            },
-            "settings": {"FLUXBASE_JOBS_ENABLED": "false"},
-            "secrets": made,
-        }
-        variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": fluxbase}}
-        return cls(host, client, Ansible(folder), variables, made)
+        entry = fluxbase()
+        variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": entry}}
+        return cls(host, client, Ansible(folder), variables, entry["secrets"])
 
     def converge(self, **options: Any) -> Run:
         """The first run; from then on the client trusts the fleet's authority."""
