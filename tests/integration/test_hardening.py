@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleetbed import keys
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Ansible, Run
@@ -39,6 +40,7 @@ class Fleet:
 
 def fleet(host: Host, folder: Path) -> Fleet:
     variables = {
+        "fleet_admins": [{"name": "admin", "keys": [keys.public_key()], "sudo": "nopasswd"}],
         "fleet_local_ca_dir": str(folder / "ca"),
         "fleet_services": {"fluxbase": fluxbase(VERSIONS[host.os])},
         "fleet_reboot_window": {"start": "00:30", "minutes": 60},

@@ -99,6 +99,22 @@ def test_who_comes_in_and_how(guarded: Host, pair: Path) -> None:
     assert guarded.root("journalctl -u ssh.service | grep -c 'Accepted key ED25519'").stdout.strip() != "0"
 
 
+def test_a_key_in_an_account_that_the_inventory_does_not_know_opens_nothing(
+    guarded: Host, ansible: Ansible, pair: Path
+) -> None:
+    public = pair.with_suffix(".pub").read_text()
+    alice = {"name": "alice", "keys": [public], "sudo": "nopasswd"}
+    guarded.root("useradd --create-home --shell /bin/bash carol")
+    guarded.put("/home/carol/.ssh/authorized_keys", public, mode="0600", owner="carol:carol")
+    own = ("-o", "BatchMode=yes", "-i", str(pair))
+    assert "Permission denied (publickey)" in login(guarded, "carol", *own).stderr
+    converge(ansible, guarded, [alice], ssh={"ssh_further_users": ["carol"]})
+    # She is in, and has no rule of sudo's.
+    assert "a password is required" in login(guarded, "carol", *own).stderr
+    converge(ansible, guarded, [alice])
+    assert "Permission denied (publickey)" in login(guarded, "carol", *own).stderr
+
+
 def test_nothing_is_forwarded_but_to_ssh(guarded: Host, pair: Path) -> None:
     guarded.root("systemd-run --quiet --unit=inside python3 -m http.server --bind 127.0.0.1 8099")
     guarded.root("timeout 30 sh -c 'until ss -Hltn sport = :8099 | grep -q .; do sleep 0.1; done'")
@@ -235,7 +251,7 @@ def test_an_admin_who_goes_is_shut_out(guarded: Host, ansible: Ansible, pair: Pa
     )
     assert login(guarded, "bob", *own).stdout == "root\n"
     gone = converge(ansible, guarded, both[:1])
-    assert {outcome.task for outcome in gone.changed} == {ADMINS}
+    assert {outcome.task for outcome in gone.changed} == {ADMINS, TASK}
     assert login(guarded, "bob", *own).returncode == 255
     assert (
         guarded.root("ls -A ~bob/.ssh /etc/ssh/fleet_admins.d; cat /etc/sudoers.d/50-selfhost-fleet").stdout.count(
