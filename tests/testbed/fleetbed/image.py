@@ -25,6 +25,7 @@ PACKAGES = (
     "openssh-server",
 )
 USER = "admin"
+UNSAFE_IO = "/etc/dpkg/dpkg.cfg.d/testbed"
 # Run in the new system's root. Keys and identity are each host's own, so they are made at its first boot.
 CUSTOMIZE = (
     "rm -f /etc/ssh/ssh_host_*",
@@ -34,6 +35,8 @@ CUSTOMIZE = (
     f"echo '{USER} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{USER}",
     f"chmod 0440 /etc/sudoers.d/{USER}",
     "chmod 0755 /init",
+    # A test host need not outlive a power failure in the middle of dpkg: a third less time for packages.
+    f"echo force-unsafe-io > {UNSAFE_IO}",
 )
 # systemd takes this signal for a proper shutdown; `container` tells it where it is.
 CHANGES = ('CMD ["/init"]', "ENV container=docker")
