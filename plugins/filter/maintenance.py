@@ -45,8 +45,8 @@ def traffic_ports(own: Data) -> list[int]:
 
 
 def database_users(slices: Data) -> list[str]:
-    """Hosts whose components use the database."""
-    return sorted(name for name, own in slices.items() if own["pooler"])
+    """Other hosts whose components use the database: on its own host PostgreSQL's unit restarts what has to be."""
+    return sorted(name for name, own in slices.items() if own["pooler"] and not own["postgres"])
 
 
 def lose_the_database(own: Data) -> list[str]:

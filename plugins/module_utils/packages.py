@@ -14,6 +14,10 @@ QUIET: Mapping[str, str] = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UT
 UPDATE_TIMEOUT = 300.0  # seconds
 INSTALL_TIMEOUT = 1800.0
 LOCK_INTERVAL = 2.0
+# Configuration files that exist are kept: nobody is there to answer a question.
+KEEP = ("--force-confdef", "--force-confold")
+APT_KEEPS = tuple(word for option in KEEP for word in ("-o", f"Dpkg::Options::={option}"))
+INTERRUPTED = "dpkg was interrupted"
 LOCKED = re.compile(r"Could not get lock|Unable to acquire the dpkg frontend lock|Unable to lock")
 LOCK_FILE = re.compile(r"(/var/\S+?/lock(?:-frontend)?)\b")
 HOLDER = re.compile(r"held by process (\d+ \([^)]*\))")
@@ -28,8 +32,8 @@ REMEDIES = (
         "Free some space there: apt-get clean removes packages that were downloaded.",
     ),
     (
-        re.compile(r"dpkg was interrupted"),
-        "A former installation was cut off; dpkg --configure -a finishes it.",
+        re.compile(r"dpkg was interrupted|error processing package .* \(--configure\)"),
+        "A former installation was cut off and could not be finished: dpkg --configure -a, by hand, shows why.",
     ),
     (
         re.compile(r"Unable to locate|has no installation candidate"),
@@ -94,20 +98,31 @@ class Packages:
         deadline = self.clock() + self.lock_timeout
         fresh = ["update", "--quiet", "--error-on=any", "-o", "Acquire::Retries=3"]
         self._apt(fresh, "The package lists could not be read", UPDATE_TIMEOUT, deadline)
-        keep = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
-        install = ["install", "--yes", "--quiet", "--no-install-recommends", "-o", "Acquire::Retries=3", *keep, *wanted]
+        options = ["--yes", "--quiet", "--no-install-recommends", "-o", "Acquire::Retries=3", *APT_KEEPS]
+        install = ["install", *options, *wanted]
         self._apt(install, f"{shown} could not be installed", INSTALL_TIMEOUT, deadline)
 
     def _apt(self, words: list[str], problem: str, timeout: float, deadline: float) -> None:
+        finished = False
         while True:
             # apt itself waits for some of its locks only, and names no holder of those.
             result = self.runner.run(["apt-get", *words], timeout=timeout, env=QUIET)
             if result.rc == 0:
                 return
+            if INTERRUPTED in result.stderr and not finished:
+                # A former run was cut off in the middle; apt does nothing before that is finished.
+                finished = True
+                self._finish(problem)
+                continue
             locked = LOCKED.search(result.stderr) is not None
             if not locked or self.clock() >= deadline:
                 raise PackagesError(self._locked(problem, result) if locked else _refused(problem, result))
             self.sleep(LOCK_INTERVAL)
+
+    def _finish(self, problem: str) -> None:
+        result = self.runner.run(["dpkg", "--configure", "--pending", *KEEP], timeout=INSTALL_TIMEOUT, env=QUIET)
+        if result.rc != 0:
+            raise PackagesError(_refused(f"{problem}: dpkg --configure failed", result))
 
     def _locked(self, problem: str, result: CommandResult) -> str:
         file, holder = LOCK_FILE.search(result.stderr), HOLDER.search(result.stderr)

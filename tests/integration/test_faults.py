@@ -337,6 +337,25 @@ def test_apt_without_its_mirror(site: Site) -> None:
     assert packages(site, "hello").of(INSTALLED).changed
 
 
+def test_an_installation_that_was_cut_off_is_finished_by_the_next_run(site: Site) -> None:
+    """The controller and dpkg are killed together while a package is set up: apt then refuses whatever it is asked for."""
+    helper, package = "/usr/bin/deb-systemd-helper", "tinyproxy"
+    site.host.root(f"mv {helper} {helper}.kept; printf '#!/bin/sh\\nexec sleep 600\\n' >{helper}; chmod 755 {helper}")
+    try:
+        changes = {"baseline_packages": ["systemd-timesyncd", package]}
+        running = site.start(playbook=site.only("baseline"), changes=changes)
+        site.host.root("timeout 300 sh -c 'until pgrep --full \"^sleep 600\"; do sleep 0.1; done'")
+        running.kill()
+        site.host.root("pkill --signal KILL apt-get; pkill --signal KILL dpkg; pkill --signal KILL --full '^sleep 600'")
+    finally:
+        site.host.root(f"mv {helper}.kept {helper}")
+    assert "dpkg was interrupted" in site.host.root("apt-get install -qy hello", check=False).stderr
+    assert site.status("/health") == 200
+    assert packages(site, package).of(INSTALLED).result["installed"] == [package]
+    assert site.host.root("dpkg --audit").stdout == ""
+    site.host.root(f"DEBIAN_FRONTEND=noninteractive apt-get purge -qy {package}", timeout=120)
+
+
 # Clocks
 
 

@@ -319,6 +319,19 @@ def test_what_is_killed_comes_back(site: Site, unit: str) -> None:
     site.add_item()
 
 
+@pytest.mark.parametrize("how", ["systemctl restart", "systemctl kill --kill-whom=main --signal=KILL"])
+def test_what_does_not_find_a_restarted_database_starts_again(site: Site, how: str) -> None:
+    """Its health would say that all is well, while nobody hears the database's notifications any more."""
+    before, database = main_pid(site.host, UNIT), "postgresql@17-main.service"
+    site.host.root(f"{how} {database}")
+    deadline = time.monotonic() + 60
+    while main_pid(site.host, UNIT) in (0, before):
+        assert time.monotonic() < deadline, site.host.root(["systemctl", "status", database, UNIT], check=False).stdout
+        time.sleep(0.2)
+    site.answers_within(60)
+    site.add_item()
+
+
 def test_a_reboot_brings_everything_back(site: Site) -> None:
     rules = "nft list ruleset | grep -c 'dport 443'"
     assert int(site.host.root(rules).stdout)

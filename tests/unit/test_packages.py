@@ -130,13 +130,45 @@ def test_the_wait_ends_and_says_for_whom() -> None:
         assert words in str(caught.value)
 
 
+class Interrupted(FakeRunner):
+    """A former run was cut off: apt does nothing until dpkg has finished it, which it can or cannot."""
+
+    def __init__(self, *, mended: bool) -> None:
+        super().__init__()
+        self.finished = False
+        self.mended = mended
+
+    def run(self, argv: Any, **_: Any) -> CommandResult:
+        self.ran.append(list(argv))
+        if argv[0] == "dpkg":
+            self.finished = self.mended
+            return CommandResult((), 0 if self.mended else 1, "", "dpkg: error processing package nginx (--configure)")
+        said = "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem."
+        return CommandResult((), 0) if self.finished or argv[1] == "update" else CommandResult((), 100, "", said)
+
+
+def test_what_a_former_run_left_half_done_is_finished_first() -> None:
+    runner = Interrupted(mended=True)
+    Packages(runner).install(["nginx"])
+    assert [argv[:2] for argv in runner.ran] == [
+        ["apt-get", "update"],
+        ["apt-get", "install"],
+        ["dpkg", "--configure"],
+        ["apt-get", "install"],
+    ]
+
+
+def test_what_cannot_be_finished_is_said_in_dpkgs_words() -> None:
+    with pytest.raises(PackagesError, match=r"error processing package nginx(.|\n)*dpkg --configure -a, by hand"):
+        Packages(Interrupted(mended=False)).install(["nginx"])
+
+
 @pytest.mark.parametrize(
     ("said", "remedy"),
     [
         ("E: Failed to fetch http://127.0.0.1:9/x  Unable to connect", "reach the mirrors"),
         ("E: Release file for http://x/InRelease is not valid yet (invalid for another 2h)", "This host's clock says"),
         ("E: You don't have enough free space in /var/cache/apt/archives/.", "Free some space"),
-        ("E: dpkg was interrupted, you must manually run 'dpkg --configure -a'", "dpkg --configure -a finishes it"),
         ("E: Unable to locate package nosuch", "Is the name right"),
     ],
 )

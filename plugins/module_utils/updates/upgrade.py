@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..packages import INSTALL_TIMEOUT, QUIET, UPDATE_TIMEOUT, Packages, PackagesError
+from ..packages import APT_KEEPS, INSTALL_TIMEOUT, QUIET, UPDATE_TIMEOUT, Packages, PackagesError
 
 RETRIES = ("-o", "Acquire::Retries=3")
-# Configuration files that exist are kept: nobody is there to answer a question.
-KEEP = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 SECURITY = "Debian-Security:"  # the label of Debian's archive of security updates
 # Inst libssl3 [3.0.1-1] (3.0.2-1 Debian:13.1/stable, Debian-Security:13/stable-security [amd64]) []
 UPGRADE = re.compile(
@@ -61,7 +59,7 @@ class Upgrader(Packages):
     def upgrade(self, names: Iterable[str] | None = None) -> None:
         """All that can be upgraded without removing anything, or these packages with what they need; one transaction."""
         chosen = ["upgrade", "--with-new-pkgs"] if names is None else ["install", "--only-upgrade"]
-        words = [*chosen, "--yes", "--quiet", "--no-install-recommends", *RETRIES, *KEEP, *sorted(names or ())]
+        words = [*chosen, "--yes", "--quiet", "--no-install-recommends", *RETRIES, *APT_KEEPS, *sorted(names or ())]
         deadline = self.clock() + self.lock_timeout
         self._apt(words, "The packages could not be upgraded", INSTALL_TIMEOUT, deadline)
 

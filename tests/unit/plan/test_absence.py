@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhost.fleet.plugins.filter.maintenance import (
+    database_users,
     failure_text,
     host_probes,
     lose_the_database,
@@ -94,6 +95,8 @@ def test_requests_that_are_waited_for_come_over_http() -> None:
 
 
 def test_what_does_not_find_the_database_again_is_restarted() -> None:
+    assert database_users(FLEET) == ["app1", "app2", "app3"]
+    assert database_users(SINGLE) == [], "on the database's own host its unit sees to that"
     assert lose_the_database(FLEET["app1"]) == ["fluxbase-server@blue.service"]
     component = {**SINGLE["web1"]["components"][0], "after_database_restart": "nothing"}
     assert lose_the_database({**SINGLE["web1"], "components": [component]}) == []
