@@ -63,7 +63,7 @@ sanity: $(VENV)/ready link
 	$(BIN)/python -m tests.sanity.run
 
 unit: $(VENV)/ready link
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q tests/unit roles/edge/tests
 
 integration: $(VENV)/ready link $(STANDINS)
 	$(BIN)/pytest -q tests/integration

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: admins
 short_description: Makes people admins of a host, and shuts out those who no longer are
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Makes an account for each admin where there is none, puts the keys into C(/etc/ssh/fleet_admins.d/<name>), which is
     root's, and the rule of C(sudo) into C(/etc/sudoers.d/50-selfhost-fleet). Keys and rules are one transaction, as

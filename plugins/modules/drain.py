@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: drain
 short_description: Wait until nobody is connected to some ports any more
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - The selfhost.fleet authors (@selfhost)
 description:

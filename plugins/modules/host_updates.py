@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: host_updates
 short_description: Bring the packages of a host up to date, and restart what still runs the former files
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - The selfhost.fleet authors (@selfhost)
 description:

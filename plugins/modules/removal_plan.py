@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: removal_plan
 short_description: Plan the fleet without a service
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - The selfhost.fleet authors (@selfhost)
 description:

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: secrets
 short_description: Make the secrets that the fleet lacks, in a file that Ansible Vault encrypts
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - The selfhost.fleet authors (@selfhost)
 description:

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: service_leftovers
 short_description: Remove what a service leaves on a host when its configuration is gone
-version_added: 0.2.0
+version_added: 0.1.0
 author:
   - The selfhost.fleet authors (@selfhost)
 description:

@@ -120,10 +120,8 @@ class Fleet:
 
     def refused(self) -> int:
         """How often nginx has asked a host that did not answer; users did not see it, as another one did."""
-        said = self.front.root(
-            "grep -c 'while connecting to upstream\\|while reading response header' /var/log/nginx/error.log || true"
-        )
-        return int(said.stdout)
+        several = 'awk \'/"upstream":"[^"]*, / { count++ } END { print count + 0 }\' /var/log/nginx/access.log'
+        return int(self.front.root(several).stdout)
 
     def sent_to(self) -> dict[str, bool]:
         """The hosts in the edge's configuration, and whether each gets requests."""

@@ -352,6 +352,23 @@ def test_no_secret_is_in_the_output_of_a_run(converged: tuple[Site, Run]) -> Non
     assert [name for name, value in site.secrets.items() if value in run.output] == []
 
 
+def test_no_token_of_an_address_is_logged_by_nginx(site: Site) -> None:
+    """With the service away too: nginx would write the whole request line of what failed."""
+    token = secrets.token_hex(16)
+    assert site.status(f"/api/v1/items?token={token}") == 200
+    site.host.root(["systemctl", "stop", UNIT])
+    try:
+        assert site.status(f"/api/v1/items?token={token}&away=1") == 502
+    finally:
+        site.host.root(["systemctl", "start", UNIT])
+    site.answers_within(60)
+    failed = [
+        json.loads(line) for line in site.host.read("/var/log/nginx/access.log").splitlines() if '"status":502' in line
+    ]
+    assert failed[-1]["path"] == "/api/v1/items" and len(failed[-1]["request_id"]) == 32
+    assert site.host.root(["grep", "-r", token, "/var/log/nginx"], check=False).stdout == ""
+
+
 def test_no_secret_is_in_the_journal(site: Site) -> None:
     journal = site.host.root(["journalctl", "--no-pager", "--all", "--output", "export"]).stdout
     assert "fluxbase-server" in journal

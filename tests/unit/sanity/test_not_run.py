@@ -20,7 +20,6 @@ WARNING: Required program "shellcheck" not found.
 def test_each_is_named_with_its_reason() -> None:
     assert not_run(OUTPUT) == [
         "import: on Python 3.14 because it could not be found.",
-        "pslint: PowerShell is not there; the collection has no file of it",
         "shellcheck: the program shellcheck is not there",
     ]
 
