@@ -202,6 +202,18 @@ def test_websockets_pass_notifications_on_to_every_client(site: Site) -> None:
     assert second == first
 
 
+def test_users_do_not_share_the_limits_of_one_address(site: Site) -> None:
+    """Behind nginx all of them have its address for the program: five sign-ups and ten sign-ins a minute would be for all."""
+    header = ("--header", "Content-Type: application/json")
+    answers = []
+    for number in range(12):
+        data = json.dumps({"email": f"user-{number}@example.com", "password": "correct-horse"})
+        for path in ("signup", "signin"):
+            said = site.curl(f"/api/v1/auth/{path}", *header, "--data", data, "--write-out", "\n%{http_code}")
+            answers.append(int(said.stdout.splitlines()[-1]))
+    assert answers == [201, 200] * 12
+
+
 # Headers, names, TLS
 
 
