@@ -195,9 +195,9 @@ def test_a_websocket_outlives_a_reload_and_ends_in_time(
 ) -> None:
     with talking(client, edge):
         wait(lambda: heard(client) > 0, "the first answer")
-        old = edge.root("pgrep --full 'nginx: worker process$'").stdout.split()
+        old = edge.root(["pgrep", "--full", "nginx: worker process$"]).stdout.split()
         edge.root(["systemctl", "reload", "nginx"])
-        wait(lambda: edge.root("pgrep --full 'shutting down'", check=False).stdout.split() != [], "an old worker")
+        wait(lambda: leaving(edge) != [], "an old worker")
         before = heard(client)
         wait(lambda: heard(client) > before + 3, "answers over the former connection")
     wait(lambda: not set(edge.root("pgrep nginx").stdout.split()) & set(old), "the end of the old workers")
@@ -208,7 +208,12 @@ def test_a_websocket_outlives_a_reload_and_ends_in_time(
         wait(lambda: heard(client) > 0, "the first answer")
         edge.root(["systemctl", "reload", "nginx"])
         wait(lambda: client.root("systemctl is-active talk", check=False).stdout.strip() != "active", "the end")
-    wait(lambda: edge.root("pgrep --full 'shutting down'", check=False).stdout == "", "the end of its worker")
+    wait(lambda: leaving(edge) == [], "the end of its worker")
+
+
+def leaving(edge: Host) -> list[str]:
+    """Workers of a former configuration. Not by a shell, which would find itself."""
+    return edge.root(["pgrep", "--full", "worker process is shutting down"], check=False).stdout.split()
 
 
 def wait(holds: Any, what: str) -> None:
