@@ -33,7 +33,10 @@ class Inventory:
 
     @property
     def services(self) -> dict[str, Data]:
-        return dict(self.variables.get("fleet_services") or {})
+        """Entries by name; what is no mapping is a finding of the schema's, and none here."""
+        given = self.variables.get("fleet_services")
+        entries = given if isinstance(given, dict) else {}
+        return {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
 
     def members(self, group: str) -> list[Host]:
         return [self.hosts[name] for name in self.groups.get(group, []) if name in self.hosts]

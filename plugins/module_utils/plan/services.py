@@ -41,7 +41,7 @@ def _service(
         )
         findings.add(
             f"fleet_services.{name}.hosts",
-            f"the group {group} has no hosts",
+            f"the group {group} has no hosts" if "hosts" in wanted else f"is missing, and no group {group} has hosts",
             f"Put a host into it, or name one of: {known}",
         )
     if definition is None or "version" not in wanted:
