@@ -106,9 +106,11 @@ def logins(contract: Data) -> list[Data]:
 def check(topology: Topology, findings: Findings) -> None:
     """Addresses in the words of the firewall; the schema has looked at everything else."""
     wanted = topology.inventory.variables.get("fleet_firewall") or {}
-    if not isinstance(wanted, dict):
-        return  # the schema has said so
     named = [
+        *(
+            (f"fleet_ssh_sources.{number}", text)
+            for number, text in _each(topology.inventory.variables, "fleet_ssh_sources")
+        ),
         *(
             (f"fleet_firewall.{key}.{number}", text)
             for key in ("resolvers", "trusted")

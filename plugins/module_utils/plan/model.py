@@ -97,8 +97,7 @@ class Service:
         return str(self.wanted.get("slot", "blue"))
 
     def ports(self, component: str) -> dict[str, dict[str, int]]:
-        """Ports of a component by name and slot, the inventory's over the definition's."""
-        declared = {name: dict(slots) for name, slots in self.components[component].get("ports", {}).items()}
-        for name, slots in self.wanted.get("ports", {}).get(component, {}).items():
-            declared.setdefault(name, {}).update(slots)
-        return declared
+        """Ports of a component by name and slot, the inventory's over the definition's. What only the inventory has is a finding."""
+        given = self.wanted.get("ports", {}).get(component, {})
+        declared = self.components[component].get("ports", {})
+        return {name: {**slots, **given.get(name, {})} for name, slots in declared.items()}
