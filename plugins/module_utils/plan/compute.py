@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from . import budget, certificates, firewall, hardening, network
+from . import budget, certificates, firewall, hardening, network, overrides
 from .definitions import Definitions
 from .detour import detour
 from .distributions import CONTRIB, DISTRIBUTIONS
@@ -71,6 +71,7 @@ def compute(
     plan.budget = budget.summary(inventory, services)
     if rotate is not None:
         plan.detour = detour(topology, rotate, plan.hosts, findings)
+    plan.notes += [note for service in services for note in overrides.near_misses(service)]
     if len(topology.databases) > 1:
         others = ", ".join(host.name for host in topology.databases[1:])
         plan.notes.append(

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 
-from . import placeholders, releases, secrets
+from . import overrides, placeholders, releases, secrets
 from .definitions import Definitions, contract
 from .findings import Findings
 from .model import SLOTS, Data, Inventory, Service
@@ -65,6 +65,7 @@ def _service(
     _check_ports_known(service, findings)
     _check_listeners(service, findings)
     placeholders.check(service, findings)
+    overrides.check(service, findings)
     _check_several_hosts(service, findings)
     _check_egress(service, findings)
     _check_database_secret(service, findings)
