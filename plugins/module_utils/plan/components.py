@@ -78,6 +78,23 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
     }
 
 
+def sources(topology: Topology, service: Service, host: Host) -> list[str]:
+    """Where a host has the programs of a service from: addresses, or files on the controller."""
+    given = service.wanted.get("companions", {})
+    found = []
+    for name, declared in service.components.items():
+        values = _values(topology, service, name, host, service.slot)
+        release = declared.get("release", {})
+        wanted = service.wanted.get("release", {})
+        programs = [releases.kind_of(release).describe(release, wanted, service.version, values)]
+        programs += [
+            releases.ARCHIVE.describe(companion, given[key], given[key]["version"], values)
+            for key, companion in companions(service, name).items()
+        ]
+        found += [program["source"] for program in programs if program.get("source")]
+    return found
+
+
 def _after(topology: Topology, service: Service, host: Host) -> list[str]:
     """Units that it needs. A service without a database does not wait for one, nor start again when one comes."""
     if not service.database:
