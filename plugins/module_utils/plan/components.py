@@ -7,6 +7,7 @@ import re
 
 from . import releases
 from .definitions import merge
+from .distributions import MACHINES
 from .model import SLOTS, Data, Host, Service
 from .network import LOOPBACK, POOLER_PORT, Topology, in_url
 from .releases import fill
@@ -18,6 +19,7 @@ def _values(topology: Topology, service: Service, component: str, host: Host, sl
         "domain": service.domains[0] if service.domains else "",
         "version": service.version,
         "architecture": host.architecture,
+        "machine": MACHINES[host.architecture],
         "host": host.name,
         "listen": in_url(topology.listen(host)),
         "slot": slot,

@@ -10,10 +10,10 @@ from .findings import Findings
 from .model import Service
 from .secrets import rules_of
 
-PLAIN = ("domain", "version", "architecture", "host", "slot", "listen")
+PLAIN = ("domain", "version", "architecture", "machine", "host", "slot", "listen")
 DATABASE = ("host", "port", "name", "user", "connections")
 WITH_NAME = ("port", "database", "secret")
-OF_RELEASES = ("version", "architecture")
+OF_RELEASES = ("version", "architecture", "machine")
 # Anything in braces that begins as a placeholder of ours does; a program may have others of its own.
 SUSPECT = re.compile(r"\{([a-z]+)((?:\.[^{}\s]*)?)\}")
 

@@ -134,6 +134,10 @@ def _check_companions(service: Service, findings: Findings) -> None:
                     f"is missing ({companion.get('description', 'needed on PATH')})",
                     "Set its version and checksum" + (f", or {switches}" if switches else ""),
                 )
+                continue
+            variable = f"{service.variable}.companions.{name}"
+            checksum = given[name].get("checksum")
+            releases.check_checksums(service, variable, checksum, given[name], companion, findings)
         for name in given:
             if name not in declared.get("companions", {}):
                 findings.add(

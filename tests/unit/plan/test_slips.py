@@ -63,7 +63,10 @@ def with_value(path: tuple[str | int, ...], value: Any) -> Any:
             node[:] = node or [{} if isinstance(following, str) else []]
             node = node[0]
         else:
-            node = node.setdefault(part, {} if isinstance(following, str) else [])
+            kind = dict if isinstance(following, str) else list
+            if not isinstance(node.get(part), kind):
+                node[part] = kind()
+            node = node[part]
     if isinstance(node, list):
         node.append(value)
     else:

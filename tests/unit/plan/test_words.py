@@ -91,7 +91,7 @@ def test_in_commands(tmp_path: Path, key: str, words: list[str]) -> None:
 
 def test_in_the_address_of_a_release(tmp_path: Path) -> None:
     found = refused(tmp_path, server(release={"address": "https://example.com/{port.http}"}))
-    assert "Take one of: {version}, {architecture}" in found[f"{SERVER}.release.address"]
+    assert "Take one of: {version}, {architecture}, {machine}" in found[f"{SERVER}.release.address"]
 
 
 def test_a_word_of_a_database_that_is_there(tmp_path: Path) -> None:
