@@ -64,6 +64,7 @@ def _service(
     _check_companions(service, findings)
     _check_ports_known(service, findings)
     _check_listeners(service, findings)
+    _check_order(service, findings)
     placeholders.check(service, findings)
     overrides.check(service, findings)
     _check_several_hosts(service, findings)
@@ -189,6 +190,22 @@ def _check_listeners(service: Service, findings: Findings) -> None:
             problem = f"{route['path']} is answered by {component}, which is no component"
             remedy = f"Name one that is there{_or_one_of(serving)}"
         findings.add(f"{here}.routes.{number}.component", problem, remedy)
+
+
+def _check_order(service: Service, findings: Findings) -> None:
+    """The first route that matches counts, so a closed one behind a broader one would be open. "/" counts last wherever it stands."""
+    above: list[str] = []
+    for number, route in enumerate(service.contract.get("routes", [])):
+        path = route["path"].lower().rstrip("/")
+        for earlier in above:
+            if path == earlier or (earlier and path.startswith(f"{earlier}/")):
+                findings.add(
+                    f"services/{service.name}.yml.routes.{number}.path",
+                    f"{route['path']} is never reached: {earlier or '/'} above it takes its requests",
+                    "Put the longer path above the shorter one, and each path once",
+                )
+                break
+        above.append(path)
 
 
 def _or_one_of(names: Iterable[str], verb: str = "take") -> str:

@@ -147,6 +147,22 @@ def test_a_closed_route_has_no_component(tmp_path: Path) -> None:
     assert refused(tmp_path, {"routes": routes}) == {}
 
 
+@pytest.mark.parametrize(
+    ("paths", "wrong"),
+    [
+        (["/a/b", "/a/", "/ab", "/"], None),
+        (["/", "/a"], None),
+        (["/a/", "/a/b", "/"], 1),
+        (["/a", "/A/", "/"], 1),
+        (["/a", "/", "/"], 2),
+    ],
+)
+def test_a_route_behind_a_broader_one(tmp_path: Path, paths: list[str], wrong: int | None) -> None:
+    found = refused(tmp_path, {"routes": [{"path": path, "kind": "http"} for path in paths]})
+    assert list(found) == ([] if wrong is None else [f"services/notes.yml.routes.{wrong}.path"])
+    assert all("is never reached: /" in text for text in found.values())
+
+
 @pytest.mark.parametrize("key", ["name", "user"])
 def test_two_services_in_one_database(tmp_path: Path, key: str) -> None:
     database = {"name": "notes", "user": "notes", key: "fluxbase"}
