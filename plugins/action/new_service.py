@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 from ansible.plugins.action import ActionBase
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan import scaffold
-from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions, schema_findings
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings import Findings
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.schema import schema_findings
 from ansible_collections.selfhost.fleet.plugins.module_utils.release.fetch import sha256_of
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader, service_folders
 

@@ -11,6 +11,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.detour import NEXT
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings import Findings
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Data
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.schema import accepted
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.secrets import rules_of
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.services import resolve
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader
@@ -55,7 +56,7 @@ class ActionModule(ActionBase):
             return result | {"failed": True, "msg": str(error)}
 
     def _begin(self, store: SecretStore, reader: InventoryReader, name: str, secret: str) -> dict[str, Any]:
-        inventory = reader.inventory()
+        inventory = accepted(reader.schema(), reader.inventory(), Findings())
         services = {each.name: each for each in resolve(inventory, reader.definitions(), Findings())}
         service = services.get(name)
         if service is None or secret not in rules_of(service):

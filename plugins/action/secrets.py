@@ -9,6 +9,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings import Findings
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Data, Service
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.schema import accepted
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.secrets import missing, rules_of
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.services import resolve
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader
@@ -36,10 +37,11 @@ class ActionModule(ActionBase):
 
     def _make(self, path: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         reader = InventoryReader(self._templar, variables)
-        inventory = reader.inventory()
         findings = Findings()
-        services = resolve(inventory, reader.definitions(), findings)
-        unclear = sorted(set(inventory.services) - {service.name for service in services})
+        whole = reader.inventory()
+        services = resolve(accepted(reader.schema(), whole, findings), reader.definitions(), findings)
+        named = whole.variables.get("fleet_services") or {}
+        unclear = sorted(set(named) - {service.name for service in services}) if isinstance(named, dict) else [""]
         if unclear:
             mine = [str(each) for each in findings.items if each.variable.startswith(_variables(unclear))]
             raise SecretError("It is not clear which secrets these services have. " + " ".join(mine))
@@ -77,7 +79,9 @@ class ActionModule(ActionBase):
 
 def _variables(services: list[str]) -> tuple[str, ...]:
     return tuple(
-        f"{kind}{name}{end}" for name in services for kind, end in (("fleet_services.", ""), ("services/", ".yml"))
+        f"{kind}{name}{end}".rstrip(".")
+        for name in services
+        for kind, end in (("fleet_services.", ""), ("services/", ".yml"))
     )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings import Finding
-from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Host, Inventory
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.hosts import read_host
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Inventory
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.secrets import PLAYBOOK
 
 SERVICES = Path(__file__).resolve().parents[2] / "services"
@@ -31,7 +32,7 @@ NOT_FLEET_WIDE = {
 
 
 class InventoryReader:
-    """Reads the variables of a task; `undefined` is what could not be filled in, and so is missing from the inventory."""
+    """Reads the variables of a task; `undefined` is what could not be filled in or read, and so is missing from the inventory."""
 
     def __init__(self, templar: Any, variables: dict[str, Any]) -> None:
         self._templar = templar
@@ -53,7 +54,7 @@ class InventoryReader:
     def inventory(self) -> Inventory:
         variables = self._variables
         groups = {name: [host for host in hosts if host not in IMPLICIT] for name, hosts in variables["groups"].items()}
-        hosts = {name: self._host(name, variables["hostvars"][name]) for name in groups["all"]}
+        hosts = {name: read_host(name, variables["hostvars"][name], self.undefined) for name in groups["all"]}
         wanted = {
             name: self.resolve(name, value)
             for name, value in variables.items()
@@ -93,17 +94,6 @@ class InventoryReader:
         words = " ".join(str(error.message).split()).rstrip(".")
         self.undefined.append(Finding(path, f"cannot be filled in: {words}", remedy))
         return UNDEFINED
-
-    @staticmethod
-    def _host(name: str, variables: Any) -> Host:
-        return Host(
-            name=name,
-            address=str(variables.get("fleet_address") or variables.get("ansible_host") or name),
-            os=str(variables.get("fleet_os", "debian-13")),
-            architecture=str(variables.get("fleet_architecture", "amd64")),
-            ssh_port=int(variables.get("ansible_port") or 22),
-            hardening=dict(variables.get("fleet_hardening") or {}),
-        )
 
 
 def service_folders(source: Path) -> list[Path]:

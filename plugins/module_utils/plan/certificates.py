@@ -10,6 +10,7 @@ from .findings import Findings
 from .model import Data, Host, Service
 from .network import Topology
 
+PROVIDED = ("certificate", "key")
 TLS = "/etc/selfhost/tls"
 SERVERS = {
     "production": "https://acme-v02.api.letsencrypt.org/directory",
@@ -63,8 +64,17 @@ def served(topology: Topology, host: Host) -> list[Service]:
 
 
 def check(topology: Topology, findings: Findings) -> None:
-    """What would make a public authority refuse, as far as the inventory tells."""
+    """What is provided is there; and what would make a public authority refuse, as far as the inventory tells."""
     wanted = _wanted(topology)
+    for service in topology.services:
+        if service.domains and mode(topology, service) == "provided":
+            for part in PROVIDED:
+                if not service.wanted.get("certificate", {}).get(part):
+                    findings.add(
+                        f"{service.variable}.certificate.{part}",
+                        "is missing, and the mode is provided",
+                        "Name a file on the controller, or the variable of a vault that has its text",
+                    )
     users = [service for service in topology.services if service.domains and mode(topology, service) == "acme"]
     if not users:
         return
@@ -107,8 +117,8 @@ def _site(topology: Topology, service: Service) -> Data:
         "reload": ["nginx.service"],
     }
     if entry["mode"] == "provided":
-        wanted = service.wanted.get("certificate", {})
-        entry["provided"] = {"certificate": wanted.get("certificate", ""), "key": wanted.get("key", "")}
+        # Either may be the text itself, from a vault: the plan is shown and cached, and refers to it as to any secret.
+        entry["provided"] = {part: {"service": service.name, "name": part} for part in PROVIDED}
     return entry
 
 

@@ -7,6 +7,7 @@ import re
 
 from . import releases
 from .definitions import merge
+from .distributions import MACHINES
 from .model import SLOTS, Data, Host, Service
 from .network import LOOPBACK, POOLER_PORT, Topology, in_url
 from .releases import fill
@@ -18,6 +19,7 @@ def _values(topology: Topology, service: Service, component: str, host: Host, sl
         "domain": service.domains[0] if service.domains else "",
         "version": service.version,
         "architecture": host.architecture,
+        "machine": MACHINES[host.architecture],
         "host": host.name,
         "listen": in_url(topology.listen(host)),
         "slot": slot,
@@ -76,6 +78,23 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "after": _after(topology, service, host),
         "probe": _probe(topology, host, declared.get("probe", {}), values),
     }
+
+
+def sources(topology: Topology, service: Service, host: Host) -> list[str]:
+    """Where a host has the programs of a service from: addresses, or files on the controller."""
+    given = service.wanted.get("companions", {})
+    found = []
+    for name, declared in service.components.items():
+        values = _values(topology, service, name, host, service.slot)
+        release = declared.get("release", {})
+        wanted = service.wanted.get("release", {})
+        programs = [releases.kind_of(release).describe(release, wanted, service.version, values)]
+        programs += [
+            releases.ARCHIVE.describe(companion, given[key], given[key]["version"], values)
+            for key, companion in companions(service, name).items()
+        ]
+        found += [program["source"] for program in programs if program.get("source")]
+    return found
 
 
 def _after(topology: Topology, service: Service, host: Host) -> list[str]:

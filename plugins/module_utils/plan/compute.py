@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from . import budget, certificates, firewall, hardening, network
-from .definitions import Definitions, schema_findings
+from . import budget, certificates, firewall, hardening, network, overrides
+from .definitions import Definitions
 from .detour import detour
 from .distributions import CONTRIB, DISTRIBUTIONS
 from .findings import Finding, Findings
 from .model import Data, Inventory
 from .network import Topology
+from .schema import accepted
 from .services import resolve
 from .slices import slice_of
 
@@ -46,8 +47,8 @@ def compute(
     """
     plan = Plan(findings=Findings(list(undefined)))
     findings = plan.findings
-    schema_findings(inventory_schema, inventory.variables, "", findings)
-    if not inventory.services:
+    inventory = accepted(inventory_schema, inventory, findings)
+    if not inventory.services and not any(finding.variable.startswith("fleet_services") for finding in findings.items):
         findings.add("fleet_services", "names no service", "Name at least one, as docs/a-real-fleet.md shows")
     for host in inventory.hosts.values():
         if host.os not in DISTRIBUTIONS:
@@ -56,8 +57,6 @@ def compute(
                 f"{host.os} is not supported",
                 f"Choose one of: {', '.join(DISTRIBUTIONS)}",
             )
-    if any(not isinstance(wanted, dict) for wanted in inventory.services.values()):
-        return plan
     services = resolve(inventory, definitions, findings)
     topology = Topology(inventory, services)
     network.check(topology, findings)
@@ -72,6 +71,7 @@ def compute(
     plan.budget = budget.summary(inventory, services)
     if rotate is not None:
         plan.detour = detour(topology, rotate, plan.hosts, findings)
+    plan.notes += [note for service in services for note in overrides.near_misses(service)]
     if len(topology.databases) > 1:
         others = ", ".join(host.name for host in topology.databases[1:])
         plan.notes.append(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from . import versions
 from .findings import Findings
 from .model import Data
+from .schema import schema_findings
 
 MERGED = ("components", "routes", "body_limit", "connections_per_client", "database", "secrets")
 
@@ -27,33 +27,6 @@ def merge(base: Any, over: Any) -> Any:
         else:
             merged[key] = merge(merged[key], value) if key in merged else value
     return merged
-
-
-def schema_findings(schema: Data, document: object, prefix: str, findings: Findings) -> None:
-    """What a JSON Schema says against a document, in the words of findings."""
-    try:
-        from jsonschema import (
-            Draft202012Validator,
-        )  # of all that the controller needs, what ansible-core does not bring
-    except ModuleNotFoundError:
-        remedy = f"Install it: {sys.executable} -m pip install jsonschema"
-        findings.add("ansible_playbook_python", "lacks the library jsonschema", remedy)
-        return
-
-    for error in Draft202012Validator(schema).iter_errors(document):
-        path = ".".join([prefix, *(str(part) for part in error.absolute_path)]).strip(".")
-        if error.validator == "additionalProperties" and isinstance(error.schema, dict):
-            known = sorted(error.schema.get("properties", {}))
-            instance = error.instance if isinstance(error.instance, dict) else {}
-            for key in sorted(set(instance) - set(known)):
-                findings.add(f"{path}.{key}".strip("."), "is no known key", f"Known are: {', '.join(known)}")
-        elif error.validator == "required":
-            missing = str(error.message).split("'")[1]
-            findings.add(f"{path}.{missing}".strip("."), "is missing", "Set it")
-        elif "secrets" in error.absolute_path:  # a message of jsonschema quotes the value
-            findings.add(path, "has the wrong type", "See the schema in services/schema")
-        else:
-            findings.add(path, error.message, "See the schema in services/schema")
 
 
 class Definitions:

@@ -19,6 +19,9 @@ DISTRIBUTIONS = {
     "debian-13": Distribution("Debian 13", 17, {"vector": "postgresql-17-pgvector"}),
 }
 
+# Debian's names of architectures, and the kernel's, which many a publisher has in the names of files.
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
 # Part of PostgreSQL's own contrib, in the server package of both releases.
 CONTRIB = frozenset(
     [

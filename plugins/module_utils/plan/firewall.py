@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
 
+from . import certificates
+from .components import sources
 from .findings import Findings
 from .model import Data, Host
 from .network import ANY, Topology, ports
@@ -17,6 +20,7 @@ BANS: Data = {
     "login": {"failures": 10, "window": 600, "duration": 3600},
 }
 LOGIN_PORTS = [80, 443]
+WEB_PORTS = {"http": 80, "https": 443}
 
 
 def firewall(topology: Topology, host: Host) -> Data:
@@ -52,7 +56,11 @@ def outbound(topology: Topology, host: Host, wanted: Data) -> list[Data]:
         _way(53, "tcp", resolvers, "DNS: long answers"),
         _way(123, "udp", [ANY], "NTP"),
         # Mirrors and certificate authorities change their addresses: they are known by who asks, and a service is neither of these.
-        *(_way(port, "tcp", [ANY], "packages, releases, certificates", ["root", "_apt"]) for port in (80, 443)),
+        *(
+            _way(port, "tcp", [ANY], "packages, releases, certificates", ["root", "_apt"])
+            for port in WEB_PORTS.values()
+        ),
+        *(_way(port, "tcp", [ANY], why, ["root"]) for port, why in sorted(_other_web_ports(topology, host).items())),
     ]
     for other in topology.inventory.hosts.values():
         ways += [
@@ -70,6 +78,28 @@ def outbound(topology: Topology, host: Host, wanted: Data) -> list[Data]:
         for extra in wanted.get("outbound", [])
     ]
     return ways
+
+
+def _other_web_ports(topology: Topology, host: Host) -> dict[int, str]:
+    """Ports of addresses that the host's own programs and its authority are fetched from, where they are none of the usual."""
+    addresses = [
+        (url, f"releases of {service.name}")
+        for service in topology.on(host)
+        for url in sources(topology, service, host)
+    ]
+    if authority := certificates.acme(topology, host):
+        addresses.append((authority["server"], "certificates"))
+    found = {port: why for url, why in addresses if (port := web_port(url))}
+    return {port: why for port, why in found.items() if port not in WEB_PORTS.values()}
+
+
+def web_port(url: str) -> int | None:
+    """The port of an address; None where it is none, as a file on the controller is."""
+    try:
+        parts = urlsplit(url)
+        return parts.port or WEB_PORTS.get(parts.scheme) if parts.hostname else None
+    except ValueError:
+        return None
 
 
 def _way(port: int | None, protocol: str, destinations: list[str], why: str, users: list[str] | None = None) -> Data:
@@ -106,9 +136,11 @@ def logins(contract: Data) -> list[Data]:
 def check(topology: Topology, findings: Findings) -> None:
     """Addresses in the words of the firewall; the schema has looked at everything else."""
     wanted = topology.inventory.variables.get("fleet_firewall") or {}
-    if not isinstance(wanted, dict):
-        return  # the schema has said so
     named = [
+        *(
+            (f"fleet_ssh_sources.{number}", text)
+            for number, text in _each(topology.inventory.variables, "fleet_ssh_sources")
+        ),
         *(
             (f"fleet_firewall.{key}.{number}", text)
             for key in ("resolvers", "trusted")

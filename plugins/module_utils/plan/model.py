@@ -33,7 +33,10 @@ class Inventory:
 
     @property
     def services(self) -> dict[str, Data]:
-        return dict(self.variables.get("fleet_services") or {})
+        """Entries by name; what is no mapping is a finding of the schema's, and none here."""
+        given = self.variables.get("fleet_services")
+        entries = given if isinstance(given, dict) else {}
+        return {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
 
     def members(self, group: str) -> list[Host]:
         return [self.hosts[name] for name in self.groups.get(group, []) if name in self.hosts]
@@ -94,8 +97,7 @@ class Service:
         return str(self.wanted.get("slot", "blue"))
 
     def ports(self, component: str) -> dict[str, dict[str, int]]:
-        """Ports of a component by name and slot, the inventory's over the definition's."""
-        declared = {name: dict(slots) for name, slots in self.components[component].get("ports", {}).items()}
-        for name, slots in self.wanted.get("ports", {}).get(component, {}).items():
-            declared.setdefault(name, {}).update(slots)
-        return declared
+        """Ports of a component by name and slot, the inventory's over the definition's. What only the inventory has is a finding."""
+        given = self.wanted.get("ports", {}).get(component, {})
+        declared = self.components[component].get("ports", {})
+        return {name: {**slots, **given.get(name, {})} for name, slots in declared.items()}

@@ -16,6 +16,7 @@ from .distributions import packages as role_packages
 from .findings import Findings
 from .model import Data, Service
 
+BY_ARCHITECTURE = re.compile(r"\{(architecture|machine)\}")
 PLACEHOLDER = re.compile(r"\{([a-z_]+(?:\.[A-Za-z0-9_]+)?)\}")
 
 
@@ -54,12 +55,14 @@ class Archive:
                 f"{service.name} {service.version} has no public address",
                 "Name a file on the controller or an https address",
             )
-        if not (wanted.get("checksum") or declared.get("checksums", {}).get(service.version)):
+        checksums = wanted.get("checksum") or declared.get("checksums", {}).get(service.version)
+        if not checksums:
             findings.add(
                 f"{service.variable}.release.checksum",
                 "is missing",
                 "Set it to sha256:<64 hexadecimal digits>; publishers put it beside the file as .sha256",
             )
+        check_checksums(service, f"{service.variable}.release", checksums, wanted, declared, findings)
         if str(declared.get("executable", "")).startswith("/"):
             findings.add(
                 f"{_variable(service, component)}.executable",
@@ -71,11 +74,11 @@ class Archive:
         mine = {**values, "version": version}
         given = wanted.get("source")
         member = wanted.get("member") if given else declared.get("member")
-        checksums = declared.get("checksums", {}).get(version, {})
+        checksums = wanted.get("checksum") or declared.get("checksums", {}).get(version, {})
         return {
             "version": version,
             "source": given or fill(declared.get("address", ""), mine),
-            "checksum": wanted.get("checksum") or checksums.get(values["architecture"], ""),
+            "checksum": checksums.get(values["architecture"], "") if isinstance(checksums, dict) else checksums,
             "member": fill(member, mine) if member else None,
             "executable": declared.get("executable", "program"),
             "version_command": declared.get("version_command", ["{executable}", "--version"]),
@@ -147,6 +150,31 @@ def kind_of(declared: Data) -> Kind:
 def program(declared: Data) -> str:
     """The path of a package's program."""
     return str(declared.get("executable", f"/usr/bin/{declared['package']}"))
+
+
+def check_checksums(
+    service: Service, variable: str, checksums: Data | str | None, wanted: Data, declared: Data, findings: Findings
+) -> None:
+    """Every host has the checksum of the file that is for its architecture."""
+    first = {host.architecture: host for host in reversed(service.hosts)}
+    if isinstance(checksums, dict):
+        for architecture in sorted(set(first) - set(checksums)):
+            findings.add(
+                f"{variable}.checksum.{architecture}",
+                f"is missing, and {first[architecture].name} is of that architecture",
+                f"Add it, or run {service.name} on hosts with {' or '.join(sorted(checksums))}: see {service.variable}.hosts",
+            )
+    elif (
+        checksums
+        and len(first) > 1
+        and not wanted.get("source")
+        and BY_ARCHITECTURE.search(declared.get("address", ""))
+    ):
+        findings.add(
+            f"{variable}.checksum",
+            f"is of one file, and there is one for each of {', '.join(sorted(first))}",
+            f"Write it by architecture: {{{', '.join(f'{name}: sha256:...' for name in sorted(first))}}}",
+        )
 
 
 def check(service: Service, findings: Findings) -> None:

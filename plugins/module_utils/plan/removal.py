@@ -20,6 +20,7 @@ from .detour import BRIDGE
 from .findings import Finding, Findings
 from .model import Data, Inventory, Service
 from .network import Topology
+from .schema import accepted
 from .slices import slice_of
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -49,16 +50,22 @@ def removal(
     definition = None if findings else definitions.load(service, findings)
     if definition is None:
         return result
-    rest = {name: wanted for name, wanted in inventory.services.items() if name != service}
+    # With all that is wrong with the others: a fleet that cannot be read is not one without services.
+    given = inventory.variables.get("fleet_services") or {}
+    rest = {name: wanted for name, wanted in given.items() if name != service} if isinstance(given, dict) else given
     remaining = dataclasses.replace(inventory, variables={**inventory.variables, "fleet_services": rest})
     own = f"fleet_services.{service}"
     others = [
         finding for finding in undefined if finding.variable != own and not finding.variable.startswith(f"{own}.")
     ]
-    result.plan = compute(remaining, definitions, inventory_schema, others) if rest else _empty(remaining, others)
+    result.plan = (
+        compute(remaining, definitions, inventory_schema, others)
+        if rest
+        else _empty(remaining, inventory_schema, others)
+    )
     if not result.plan.findings:
-        wanted = inventory.services.get(service)
-        found = _footprint(service, definition, wanted if isinstance(wanted, dict) else {})
+        wanted = accepted(inventory_schema, inventory, Findings()).services.get(service, {})
+        found = _footprint(service, definition, wanted)
         result.footprint = {
             **_without_shared(found, result.plan.hosts),
             "service": service,
@@ -86,9 +93,10 @@ def _check(inventory: Inventory, definitions: Definitions, service: str, delete_
         )
 
 
-def _empty(inventory: Inventory, findings: Iterable[Finding]) -> Plan:
+def _empty(inventory: Inventory, schema: Data, findings: Iterable[Finding]) -> Plan:
     """The plan of a fleet whose last service goes: `compute` takes that for a slip of the pen."""
     plan = Plan(findings=Findings(list(findings)))
+    inventory = accepted(schema, inventory, plan.findings)
     if not plan.findings:
         topology = Topology(inventory, [])
         plan.hosts = {host.name: slice_of(topology, host) for host in inventory.hosts.values()}

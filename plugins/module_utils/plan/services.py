@@ -6,11 +6,12 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Iterable
 
-from . import releases, secrets
+from . import overrides, placeholders, releases, secrets
 from .definitions import Definitions, contract
 from .findings import Findings
-from .model import Data, Inventory, Service
+from .model import SLOTS, Data, Inventory, Service
 
 DOMAIN = re.compile(r"(?=.{1,253}\Z)(?!-)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]\Z")
 
@@ -24,6 +25,7 @@ def resolve(inventory: Inventory, definitions: Definitions, findings: Findings) 
             services.append(service)
     _check_domains(inventory, services, findings)
     releases.check_shared(services, findings)
+    _check_databases(services, findings)
     return services
 
 
@@ -41,7 +43,7 @@ def _service(
         )
         findings.add(
             f"fleet_services.{name}.hosts",
-            f"the group {group} has no hosts",
+            f"the group {group} has no hosts" if "hosts" in wanted else f"is missing, and no group {group} has hosts",
             f"Put a host into it, or name one of: {known}",
         )
     if definition is None or "version" not in wanted:
@@ -61,7 +63,10 @@ def _service(
     releases.check(service, findings)
     _check_companions(service, findings)
     _check_ports_known(service, findings)
-    _check_commands(service, findings)
+    _check_listeners(service, findings)
+    _check_order(service, findings)
+    placeholders.check(service, findings)
+    overrides.check(service, findings)
     _check_several_hosts(service, findings)
     _check_egress(service, findings)
     _check_database_secret(service, findings)
@@ -130,6 +135,10 @@ def _check_companions(service: Service, findings: Findings) -> None:
                     f"is missing ({companion.get('description', 'needed on PATH')})",
                     "Set its version and checksum" + (f", or {switches}" if switches else ""),
                 )
+                continue
+            variable = f"{service.variable}.companions.{name}"
+            checksum = given[name].get("checksum")
+            releases.check_checksums(service, variable, checksum, given[name], companion, findings)
         for name in given:
             if name not in declared.get("companions", {}):
                 findings.add(
@@ -140,41 +149,83 @@ def _check_companions(service: Service, findings: Findings) -> None:
 
 
 def _check_ports_known(service: Service, findings: Findings) -> None:
-    for component in service.wanted.get("ports", {}):
+    for component, ports in service.wanted.get("ports", {}).items():
         if component not in service.components:
             findings.add(
                 f"{service.variable}.ports.{component}",
                 "is no component",
                 f"Known are: {', '.join(service.components)}",
             )
+            continue
+        declared = service.components[component].get("ports", {})
+        for name, slots in ports.items():
+            variable = f"{service.variable}.ports.{component}.{name}"
+            if name not in declared:
+                findings.add(variable, f"is no port of {component}", f"Known are: {', '.join(declared) or 'none'}")
+            for slot in slots:
+                if slot not in SLOTS:
+                    findings.add(f"{variable}.{slot}", "is no slot", f"Known are: {', '.join(SLOTS)}")
 
 
-def _check_commands(service: Service, findings: Findings) -> None:
-    """What the words of a definition cannot say: where both slots or every user of the host would read it."""
+def _check_listeners(service: Service, findings: Findings) -> None:
+    """Each component is asked at a port, whether it is up, and nginx sends requests to the port `http`."""
+    here = f"services/{service.name}.yml"
     for name, component in service.components.items():
-        variable = f"services/{service.name}.yml.components.{name}"
-        ports = service.ports(name)
-        for key in ("command", "migrate"):
-            words = " ".join(component.get(key) or [])
-            if "{secret." in words:
-                findings.add(
-                    f"{variable}.{key}",
-                    "has a secret, and every user of the host sees the arguments of its processes",
-                    "Pass it by settings, or in config",
-                )
-            for port in re.findall(r"\{port\.([A-Za-z0-9_]+)\}", words):
-                if port not in ports:
-                    findings.add(
-                        f"{variable}.{key}",
-                        f"has {{port.{port}}}, and there is no such port",
-                        f"Add it to ports, or take one of: {', '.join(ports) or 'none'}",
-                    )
-        if re.search(r"\{(port\.|slot\})", json.dumps((component.get("config") or {}).get("content", {}))):
+        port = component.get("probe", {}).get("port", "http")
+        if port not in service.ports(name):
             findings.add(
-                f"{variable}.config.content",
-                "has a port or the slot, and both slots read the one file",
-                "Pass it by settings or command, which each slot has of its own",
+                f"{here}.components.{name}.probe.port",
+                f"is {port}, and {name} has no such port",
+                f"Add it to the component's ports{_or_one_of(service.ports(name))}",
             )
+    serving = [name for name in service.components if "http" in service.ports(name)]
+    for number, route in enumerate(service.contract.get("routes", [])):
+        component = route.get("component", next(iter(service.components), None))
+        if route["kind"] == "closed" or component in serving:
+            continue
+        if component in service.components:
+            problem = f"{route['path']} is answered by {component}, which has no port called http"
+            remedy = f"Call the port http at which {component} takes requests{_or_one_of(serving, 'name as component')}"
+        else:
+            problem = f"{route['path']} is answered by {component}, which is no component"
+            remedy = f"Name one that is there{_or_one_of(serving)}"
+        findings.add(f"{here}.routes.{number}.component", problem, remedy)
+
+
+def _check_order(service: Service, findings: Findings) -> None:
+    """The first route that matches counts, so a closed one behind a broader one would be open. "/" counts last wherever it stands."""
+    above: list[str] = []
+    for number, route in enumerate(service.contract.get("routes", [])):
+        path = route["path"].lower().rstrip("/")
+        for earlier in above:
+            if path == earlier or (earlier and path.startswith(f"{earlier}/")):
+                findings.add(
+                    f"services/{service.name}.yml.routes.{number}.path",
+                    f"{route['path']} is never reached: {earlier or '/'} above it takes its requests",
+                    "Put the longer path above the shorter one, and each path once",
+                )
+                break
+        above.append(path)
+
+
+def _or_one_of(names: Iterable[str], verb: str = "take") -> str:
+    words = ", ".join(names)
+    return f", or {verb} one of: {words}" if words else ""
+
+
+def _check_databases(services: list[Service], findings: Findings) -> None:
+    """Two services in one database, or as one role, would have each other's tables, and the password of whoever came last."""
+    for key in ("name", "user"):
+        owners: dict[str, Service] = {}
+        for service in services:
+            if service.database:
+                owner = owners.setdefault(service.database[key], service)
+                if owner is not service:
+                    findings.add(
+                        f"services/{service.name}.yml.database.{key}",
+                        f"is {service.database[key]}, and that is {owner.name}'s already",
+                        f"Give each service its own; {service.name.replace('-', '_')} is the default",
+                    )
 
 
 def _check_several_hosts(service: Service, findings: Findings) -> None:

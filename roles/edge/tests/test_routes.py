@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.selfhost.fleet.plugins.filter import edge
 
@@ -39,6 +41,33 @@ def test_not_closed(path: str) -> None:
 @pytest.mark.parametrize("written", ["/api/auth", "/api/auth/"])
 def test_a_prefix_is_whole_segments(written: str, path: str, inside: bool) -> None:
     assert matches({"path": written, "kind": "http"}, path) is inside
+
+
+ROUTES = yaml.safe_load((Path(__file__).resolve().parents[3] / "services" / "fluxbase.yml").read_text())
+
+
+def first(routes: list[dict[str, Any]], path: str) -> dict[str, Any]:
+    """The route that nginx takes: the first regular expression that matches, else the prefix /."""
+    named = [route for route in routes if route["path"] != "/"]
+    return next((route for route in named if matches(route, path)), routes[-1])
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/x", ";x", ".json", "?x", " "])
+@pytest.mark.parametrize(
+    ("routes", "closed", "open_path"),
+    [
+        (ROUTES["routes"], "/dashboard/auth/signup", "/dashboard/auth/login"),
+        (ROUTES["contracts"][1]["routes"], "/api/v1/admin/setup", "/api/v1/admin/users"),
+    ],
+    ids=["2025", "2026"],
+)
+def test_nobody_from_outside_makes_the_first_administrator(
+    routes: list[dict[str, Any]], closed: str, open_path: str, ending: str
+) -> None:
+    for spelling in (closed, closed.upper(), closed.title()):
+        assert first(routes, spelling + ending)["kind"] == "closed"
+    for path in (open_path, open_path.upper(), f"{closed}-status", f"{closed}s"):
+        assert first(routes, path)["kind"] != "closed"
 
 
 def test_exact() -> None:

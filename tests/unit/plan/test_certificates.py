@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.selfhost.fleet.plugins.filter.provided import with_provided
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.certificates import SERVERS
 
 from .fixtures import fluxbase, one_host, plan, three_tiers
@@ -68,6 +71,36 @@ def test_a_provided_certificate_may_have_ocsp() -> None:
     pair = {"mode": "provided", "certificate": "/c.pem", "key": "/k.pem"}
     web1 = plan(one_host(fleet_services={"fluxbase": fluxbase(certificate=pair)})).hosts["web1"]
     assert web1["edge"]["sites"][0]["stapling"] is True
+
+
+PEM = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ9x\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize("rotate", [None, "fluxbase.FLUXBASE_AUTH_JWT_SECRET"])
+def test_no_provided_key_is_in_the_plan(rotate: str | None) -> None:
+    pair = {"mode": "provided", "certificate": "-----BEGIN CERTIFICATE-----\nMIIB", "key": PEM}
+    services = {"fluxbase": fluxbase(certificate=pair)}
+    made = plan(one_host(fleet_services=services), rotate=rotate)
+    text = json.dumps(made.as_fact())
+    assert made.hosts and "BEGIN" not in text and "MC4CAQAwBQYDK2VwBCIEIJ9x" not in text and "MIIB" not in text
+    found = made.hosts["web1"]["certificates"]
+    assert found[0]["provided"]["key"] == {"service": "fluxbase", "name": "key"}
+    # The role puts it in where the module wants it.
+    site, internal = with_provided(found, services)
+    assert site == {**found[0], "provided": {"certificate": pair["certificate"], "key": PEM}}
+    assert internal == found[1]
+
+
+def test_what_is_provided_may_be_given_by_hand_too() -> None:
+    entry = {"name": "x", "provided": {"certificate": "/c.pem", "key": "/k.pem"}}
+    assert with_provided([entry], {}) == [entry]
+    with pytest.raises(AnsibleFilterError, match=r"fleet_services\.a\.certificate\.key is missing"):
+        with_provided([{"name": "x", "provided": {"key": {"service": "a", "name": "key"}}}], {"a": {}})
+
+
+def test_nothing_is_provided() -> None:
+    found = problems(one_host(fleet_certificates={"mode": "provided"}))
+    assert set(found) == {f"fleet_services.fluxbase.certificate.{part}" for part in ("certificate", "key")}
 
 
 def test_a_name_that_nobody_can_own() -> None:

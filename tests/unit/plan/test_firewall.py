@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.firewall import web_port
 
-from .fixtures import fluxbase, one_host, plan, three_tiers
+from .fixtures import CHECKSUM, SEVERAL_HOSTS, fluxbase, one_host, plan, three_tiers
 
 
 def firewall(host: str = "web1", inventory: Any = None, **wanted: Any) -> dict[str, Any]:
@@ -71,6 +72,41 @@ def test_a_services_own_egress_is_its_users() -> None:
     assert way["destinations"] == ["203.0.113.0/24", "2001:db8::1"]
     assert way["users"] == ["fluxbase"]
     assert way["port"] is None
+
+
+def test_ports_of_addresses_that_the_plan_knows() -> None:
+    entry = fluxbase(
+        release={"source": "https://releases.example.com:8443/fluxbase", "checksum": CHECKSUM},
+        companions={"deno": {"version": "2.9.0", "source": "http://[2001:db8::1]:8000/deno.zip", "checksum": CHECKSUM}},
+        settings=None,
+    )
+    wanted = {"fleet_certificates": {"mode": "acme", "server": "https://acme.example.net:14000/dir"}}
+    made = plan(one_host(fleet_services={"fluxbase": entry}, fleet_firewall={"egress": "closed"}, **wanted))
+    assert made.findings.items == []
+    ways = {(way["port"], *way["users"]): way for way in made.hosts["web1"]["firewall"]["outbound"]}
+    assert {port for port, *users in ways if users == ["root"]} == {8000, 8443, 14000}
+    assert ways[8443, "root"]["why"] == "releases of fluxbase" and ways[14000, "root"]["why"] == "certificates"
+    # Who has nothing from there has no way there.
+    several = {"fluxbase": {**entry, "settings": SEVERAL_HOSTS}}
+    tiers = plan(three_tiers(fleet_services=several, fleet_firewall={"egress": "closed"}))
+    asking = {name for name, own in tiers.hosts.items() if 8443 in [way["port"] for way in own["firewall"]["outbound"]]}
+    assert asking == {"app1", "app2", "app3"}
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("https://example.com/x", 443),
+        ("http://example.com", 80),
+        ("https://example.com:8443/x", 8443),
+        ("https://example.com:99999/x", None),
+        ("https://[::1/x", None),
+        ("/srv/releases/fluxbase:1", None),
+        ("fluxbase", None),
+    ],
+)
+def test_the_port_of_an_address(url: str, port: int | None) -> None:
+    assert web_port(url) == port
 
 
 def test_resolvers_and_more_ways() -> None:

@@ -206,7 +206,7 @@ def test_a_command_has_the_slot_s_own_ports(tmp_path: Path) -> None:
     ("component", "key", "words"),
     [
         ({"command": ["{executable}", "{secret.TOKEN}"]}, "command", "every user of the host sees"),
-        ({"command": ["{executable}", "{port.admin}"]}, "command", "take one of: http"),
+        ({"command": ["{executable}", "{port.admin}"]}, "command", "Take one of: {port.http}"),
         (
             {"config": {"path": "/etc/push/push.yml", "format": "yaml", "content": {"listen": ":{port.http}"}}},
             "config.content",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from .fixtures import SECRETS, fluxbase, one_host, plan, three_tiers
 
 
@@ -65,6 +67,34 @@ def test_the_2025_contract_has_its_password_in_an_address() -> None:
     assert "FLUXBASE_DATABASE_PASSWORD" not in server["secrets"]
     assert server["probe"]["url"].endswith("/ready")
     assert "postgresql-15" in fleet.hosts["web1"]["packages"]
+
+
+@pytest.mark.parametrize(
+    ("version", "os", "closed", "rest"),
+    [
+        ("0.9.4", "debian-12", "/dashboard/auth/signup", "/dashboard/auth/"),
+        ("2026.3.6", "debian-13", "/api/v1/admin/setup", "/"),
+        ("2026.3.7-rc.13", "debian-13", "/api/v1/admin/setup", "/"),
+    ],
+)
+def test_the_edge_makes_nobody_the_first_administrator(version: str, os: str, closed: str, rest: str) -> None:
+    secrets = {**SECRETS, "FLUXBASE_JWT_SECRET": SECRETS["FLUXBASE_AUTH_JWT_SECRET"]}
+    known = ("FLUXBASE_JWT_SECRET", "FLUXBASE_DATABASE_PASSWORD") if version == "0.9.4" else tuple(SECRETS)
+    entry = fluxbase(
+        version=version,
+        secrets={name: secrets[name] for name in known},
+        release={"source": "/tmp/fluxbase", "checksum": "sha256:" + "ab" * 32},
+        companions={"pgschema": {"version": "1.4.0", "checksum": "sha256:" + "cd" * 32}} if "rc" in version else None,
+    )
+    fleet = plan(one_host(os=os, fleet_services={"fluxbase": entry}))
+    assert fleet.findings.items == []
+    routes = fleet.hosts["web1"]["edge"]["sites"][0]["routes"]
+    paths = [route["path"] for route in routes]
+    kinds = {route["path"]: route["kind"] for route in routes}
+    assert (kinds[closed], kinds[rest]) == ("closed", "http")
+    # The first that matches counts.
+    assert paths.index(closed) < paths.index(rest)
+    assert next(route for route in routes if route["path"] == closed)["reason"]
 
 
 def test_no_secret_is_in_the_plan() -> None:
