@@ -56,9 +56,10 @@ class InventoryReader:
         groups = {name: [host for host in hosts if host not in IMPLICIT] for name, hosts in variables["groups"].items()}
         hosts = {name: read_host(name, variables["hostvars"][name], self.undefined) for name in groups["all"]}
         wanted = {
-            name: self.resolve(name, value)
+            name: found
             for name, value in variables.items()
             if name.startswith("fleet_") and name not in NOT_FLEET_WIDE
+            if (found := self.resolve(name, value)) is not UNDEFINED
         }
         return Inventory(hosts=hosts, groups=groups, variables=wanted)
 
