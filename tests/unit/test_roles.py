@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.selfhost.fleet.plugins.module_utils.admins.model import SUDOERS
 
 ROLES = sorted((Path(__file__).resolve().parents[2] / "roles").iterdir())
 
@@ -78,3 +80,16 @@ def test_units_are_verified_so_that_an_ignored_line_is_an_error(role: Path) -> N
     lines = [line for path in role.glob("*/*.yml") for line in path.read_text().splitlines()]
     lenient = [line for line in lines if "systemd-analyze" in line and "--recursive-errors=no" not in line]
     assert lenient == []
+
+
+def test_no_file_has_two_owners() -> None:
+    """Two that write the same file take it from each other at every run, and one of them is never in force."""
+    owners: dict[str, set[str]] = {SUDOERS: {"users"}}
+    for role in ROLES:
+        for path in (role / "tasks/main.yml", role / "vars/main.yml"):
+            for file in re.findall(
+                r"\bpath: (/etc/[^\s,}]+)[^}]*(?:template|content|vars)", path.read_text() if path.exists() else ""
+            ):
+                owners.setdefault(file, set()).add(role.name)
+    assert len(owners) > 20
+    assert {file: roles for file, roles in owners.items() if len(roles) > 1} == {}
