@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from ansible.errors import AnsibleFilterError
@@ -200,8 +201,6 @@ def _read_by(component: Data, slot: str) -> list[str]:
 
 def component_probes(component: Data) -> list[Data]:
     """Arguments of `probe` for each slot that runs."""
-    standin = component["standin"]
-    probes = [(component["slot"], component["probe"]), *([(standin["slot"], standin["probe"])] if standin else [])]
     return [
         {
             "kind": probe["kind"],
@@ -210,8 +209,33 @@ def component_probes(component: Data) -> list[Data]:
             "deadline": probe["start_timeout"],
             "unit": unit_name(component, slot),
         }
-        for slot, probe in probes
+        for slot, probe in _probes(component)
     ]
+
+
+def component_port_probes(component: Data) -> list[Data]:
+    """The same for its other ports: a program may only log that it could not have one of them, and go on without."""
+    return [
+        {
+            "kind": "tcp",
+            "url": f"tcp://{_in_url(component['listen'])}:{number}",
+            "deadline": probe["start_timeout"],
+            "unit": unit_name(component, slot),
+        }
+        for slot, probe in _probes(component)
+        for name, number in component["slots"][slot].items()
+        if name not in component["unused_ports"] and number != urlsplit(probe["url"]).port
+    ]
+
+
+def _probes(component: Data) -> list[tuple[str, Data]]:
+    """The probe of each slot that runs."""
+    standin = component["standin"]
+    return [(component["slot"], component["probe"]), *([(standin["slot"], standin["probe"])] if standin else [])]
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def reveal(text: str, services: Data, service: str) -> str:
@@ -267,6 +291,7 @@ class FilterModule:
             "component_programs": component_programs,
             "component_units": component_units,
             "component_probes": component_probes,
+            "component_port_probes": component_port_probes,
             "companion_root": companion_root,
             "reveal": reveal,
             "systemd_quote": systemd_quote,

@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.selfhost.fleet.plugins.filter.components import (
     as_installed,
     component_links,
+    component_port_probes,
     component_programs,
     component_releases,
     component_units,
@@ -75,6 +76,7 @@ def component(name: str = "server", *, slot: str = "blue", **changes: Any) -> di
         "slot_environment": {"blue": {}, "green": {}},
         "release": {"version": "1.1", "executable": "run"},
         "companions": [DENO],
+        "unused_ports": [],
         "config": None,
         **changes,
     }
@@ -104,6 +106,19 @@ def test_a_package_has_no_former_release_to_go_back_to() -> None:
     (release,) = component_releases(packaged)
     assert release["links"] == {"blue": "distribution"}
     assert component_links([packaged]) == []
+
+
+def test_the_other_ports_have_to_be_the_unit_s_own_too() -> None:
+    probe = {"kind": "http", "url": "http://10.0.0.4:8081/health", "status": [200], "start_timeout": 180}
+    beside = {**probe, "url": "http://10.0.0.4:8082/health"}
+    slots = {"blue": {"http": 8081, "metrics": 9091}, "green": {"http": 8082, "metrics": 9092}}
+    standin = {"slot": "green", "probe": beside}
+    own = component(probe=probe, slots=slots, listen="10.0.0.4", standin=standin)
+    assert component_port_probes(own) == [
+        {"kind": "tcp", "url": "tcp://10.0.0.4:9091", "deadline": 180, "unit": "app-server@blue.service"},
+        {"kind": "tcp", "url": "tcp://10.0.0.4:9092", "deadline": 180, "unit": "app-server@green.service"},
+    ]
+    assert component_port_probes({**own, "unused_ports": ["metrics"]}) == []
 
 
 def test_a_slot_starts_again_for_its_own_release() -> None:
