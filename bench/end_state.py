@@ -28,7 +28,11 @@ def read(host: Host, part: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {
         "packages": part["packages"],
         "firewall": host.read(FIREWALL),
-        "files": {name: [_file(host, entry, folder) for entry in found["files"]] for name, found in manifests.items()},
+        # Links are of releases, which have tasks of their own.
+        "files": {
+            name: [_file(host, entry, folder) for entry in found["files"] if "link" not in entry]
+            for name, found in manifests.items()
+        },
         "permissions": _permissions(host),
         "certificates": part["certificates"],
         "ca_dir": str(folder / "plain-ca"),

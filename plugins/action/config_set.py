@@ -114,16 +114,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     def _files(self, entries: Any, variables: dict[str, Any]) -> list[dict[str, Any]]:
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             raise RenderError(
-                "files: a list is needed, each entry with path and one of template, content, secret_content"
+                "files: a list is needed, each entry with path and one of template, content, secret_content, link"
             )
         return [self._file(index, dict(entry), variables) for index, entry in enumerate(entries)]
 
     def _file(self, index: int, entry: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         where = f"files[{index}] ({entry.get('path', 'without a path')})"
         template, extra = entry.pop("template", None), entry.pop("vars", None) or {}
-        given = {key: entry.pop(key, None) for key in ("content", "secret_content")}
+        given = {key: entry.pop(key, None) for key in ("content", "secret_content", "link")}
         if sum(value is not None for value in (template, *given.values())) != 1:
-            raise RenderError(f"{where}: give exactly one of template, content and secret_content")
+            raise RenderError(f"{where}: give exactly one of template, content, secret_content and link")
+        if given["link"] is not None:
+            return {**entry, "link": str(given["link"])}
         try:
             secret = boolean(entry.get("secret", False)) or given["secret_content"] is not None
         except TypeError:

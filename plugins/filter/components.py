@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from ansible.errors import AnsibleFilterError
@@ -17,14 +18,36 @@ SECRET = re.compile(r"\{secret\.([A-Z][A-Z0-9_]*)\}")
 
 
 def component_releases(component: Data) -> list[Data]:
-    """Arguments of `release` for a component and its companions."""
+    """Arguments of `release` for a component and its companions. Which one runs is for `component_links`, when all else takes effect."""
     release = component["release"]
-    own = {**release, "root": component["root"], "links": dict.fromkeys(running(component), release["version"])}
+    # dpkg has replaced the former version of a package: there is nothing for a link to go back to.
+    links = dict.fromkeys(running(component), release["version"]) if _packaged(component) else {}
+    own = {**release, "root": component["root"], "links": links}
     others = [
-        {**companion, "root": companion_root(component, companion), "links": {"current": companion["version"]}}
+        {**companion, "root": companion_root(component, companion), "links": {}}
         for companion in component["companions"]
     ]
     return [*others, own]
+
+
+def component_links(components: list[Data]) -> list[Data]:
+    """Arguments of `config_set`: which release each slot runs. Components of a service share its companions."""
+    links: dict[str, str] = {}
+    for component in components:
+        if not _packaged(component):
+            links |= {f"{component['root']}/{slot}": component["version"] for slot in running(component)}
+        links |= _companion_links(component)
+    return [{"path": path, "link": f"releases/{version}"} for path, version in links.items()]
+
+
+def _packaged(component: Data) -> bool:
+    return bool(component["release"].get("package"))
+
+
+def _companion_links(component: Data) -> dict[str, str]:
+    return {
+        f"{companion_root(component, companion)}/current": companion["version"] for companion in component["companions"]
+    }
 
 
 def as_installed(components: list[Data], results: list[Data]) -> list[Data]:
@@ -136,7 +159,7 @@ def component_note(component: Data) -> Data:
 
 
 def component_programs(component: Data) -> list[str]:
-    return [f"{component['root']}/{slot}/{component['release']['executable']}" for slot in running(component)]
+    return [f"{component['root']}/releases/{component['version']}/{component['release']['executable']}"]
 
 
 def unit_name(component: Data, slot: str) -> str:
@@ -169,17 +192,15 @@ def component_units(component: Data) -> list[Data]:
 def _read_by(component: Data, slot: str) -> list[str]:
     """Paths whose change a slot has to start again for; the stand-in stays as it is while the slot at home changes."""
     folder, name = f"/etc/{component['service']}", component["component"]
-    own = [f"{folder}/{name}.{slot}.env"]
+    own = [f"{folder}/{name}.{slot}.env", f"{component['root']}/{slot}"]
     if slot != component["slot"]:
         return own
     config = component["config"]
-    return [*own, f"{folder}/{name}.env", *([config["path"]] if config else [])]
+    return [*own, f"{folder}/{name}.env", *([config["path"]] if config else []), *_companion_links(component)]
 
 
 def component_probes(component: Data) -> list[Data]:
     """Arguments of `probe` for each slot that runs."""
-    standin = component["standin"]
-    probes = [(component["slot"], component["probe"]), *([(standin["slot"], standin["probe"])] if standin else [])]
     return [
         {
             "kind": probe["kind"],
@@ -188,8 +209,33 @@ def component_probes(component: Data) -> list[Data]:
             "deadline": probe["start_timeout"],
             "unit": unit_name(component, slot),
         }
-        for slot, probe in probes
+        for slot, probe in _probes(component)
     ]
+
+
+def component_port_probes(component: Data) -> list[Data]:
+    """The same for its other ports: a program may only log that it could not have one of them, and go on without."""
+    return [
+        {
+            "kind": "tcp",
+            "url": f"tcp://{_in_url(component['listen'])}:{number}",
+            "deadline": probe["start_timeout"],
+            "unit": unit_name(component, slot),
+        }
+        for slot, probe in _probes(component)
+        for name, number in component["slots"][slot].items()
+        if name not in component["unused_ports"] and number != urlsplit(probe["url"]).port
+    ]
+
+
+def _probes(component: Data) -> list[tuple[str, Data]]:
+    """The probe of each slot that runs."""
+    standin = component["standin"]
+    return [(component["slot"], component["probe"]), *([(standin["slot"], standin["probe"])] if standin else [])]
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def reveal(text: str, services: Data, service: str) -> str:
@@ -241,9 +287,11 @@ class FilterModule:
             "component_releases": component_releases,
             "component_user_files": component_user_files,
             "component_files": component_files,
+            "component_links": component_links,
             "component_programs": component_programs,
             "component_units": component_units,
             "component_probes": component_probes,
+            "component_port_probes": component_port_probes,
             "companion_root": companion_root,
             "reveal": reveal,
             "systemd_quote": systemd_quote,

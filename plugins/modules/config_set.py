@@ -22,7 +22,7 @@ description:
   - A set that a host is no longer to have at all is taken away by M(selfhost.fleet.config_prune).
   - Folders that are missing above a listed path are made with mode C(0755), and removed once nothing of the set needs
     them and they are empty.
-  - A link in the place of a managed file is replaced, never followed.
+  - A link in the place of a managed file is replaced, never followed. A link can be managed itself, as O(files[].link).
   - Commands are lists of arguments. There is no shell. Secrets do not belong into them.
 options:
   name:
@@ -43,7 +43,7 @@ options:
         description:
           - A template on the controller, looked up as M(ansible.builtin.template) does. The options of Jinja are the
             same as there, C(trim_blocks) is on.
-          - Exactly one of O(files[].template), O(files[].content) and O(files[].secret_content) is needed.
+          - Exactly one of O(files[].template), O(files[].content), O(files[].secret_content) and O(files[].link) is needed.
         type: str
       vars:
         description: Variables for this template alone.
@@ -54,6 +54,12 @@ options:
         type: str
       secret_content:
         description: The content itself, in no log, diff or message.
+        type: str
+      link:
+        description:
+          - Makes O(files[].path) a symbolic link that points at this, as it is written here; a relative one is seen from the
+            folder of the link. It is moved by one rename, so that there is no moment without it.
+          - What it points at is not looked at. Owner and mode mean nothing for a link, it is root's.
         type: str
       secret:
         description: Whether the rendered content is secret.
@@ -330,6 +336,7 @@ ARGUMENTS: dict[str, Any] = {
             "mode": {"type": "str", "default": "0644"},
             "content": {"type": "str"},
             "secret_content": {"type": "str", "no_log": True},
+            "link": {"type": "str"},
             "secret": {"type": "bool", "default": False, "no_log": False},
             # The controller's: rendered and taken out before the module is called.
             "template": {"type": "str"},

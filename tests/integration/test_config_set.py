@@ -246,6 +246,41 @@ def test_unit_that_does_not_start_gets_its_former_file_and_runs(fleet: Fleet) ->
     assert "http.server --bind 127.0.0.1 8090" in fleet.says("systemctl show -p ExecStart test-server; ps ax")
 
 
+def linked(version: str, **more: Any) -> dict[str, Any]:
+    """A unit that runs whatever a link points at."""
+    unit = "[Service]\nExecStart=/opt/selfhost-test/current/run infinity\n"
+    # A first start: the link is not there yet, but where the validators look.
+    verify = ["systemd-analyze", "verify", "--man=no", "test-server.service"]
+    return {
+        "files": [
+            {"path": "/etc/systemd/system/test-server.service", "content": unit},
+            {"path": "/opt/selfhost-test/current", "link": version},
+        ],
+        "units": [{"name": "test-server", "files": ["/opt/selfhost-test/current"], "enabled": None}],
+        "validate": [["sh", "-c", f"test $(readlink /opt/selfhost-test/current) = {version}"], verify],
+        **more,
+    }
+
+
+def test_a_link_moves_with_its_unit_and_comes_back(fleet: Fleet) -> None:
+    fleet.says("mkdir -p /opt/selfhost-test/1 /opt/selfhost-test/2 && cd /opt/selfhost-test && ln -s /bin/sleep 1/run")
+    fleet.says("ln -s /bin/false /opt/selfhost-test/2/run")
+    assert fleet.result(linked("1"), check=True)["validated"]
+    assert fleet.result(linked("1"))["units"] == {"test-server.service": ["start"]}
+    before = fleet.state()
+    result = fleet.result(linked("2"), expect_failure=True)
+    assert result["changed_files"] == ["/opt/selfhost-test/current"]
+    assert result["unit"] == "test-server.service" and result["rolled_back"]
+    assert fleet.says("readlink /opt/selfhost-test/current") == "1\n" and fleet.state() == before
+    assert fleet.says("systemctl is-active test-server") == "active\n"
+    assert not fleet.result(linked("1"))["changed"]
+    assert fleet.result(site())["removed_files"] == [
+        "/etc/systemd/system/test-server.service",
+        "/opt/selfhost-test/current",
+    ]
+    fleet.says("rm -r /opt/selfhost-test")
+
+
 def test_stopped_unit_is_started_and_that_is_a_change(fleet: Fleet) -> None:
     fleet.run(server("8090"))
     fleet.says("systemctl disable --quiet --now test-server")

@@ -387,10 +387,11 @@ def test_a_certificate_that_is_not_valid_yet(site: Site, tmp_path: Path) -> None
 # A port that another program holds
 
 
-def test_a_port_that_another_program_holds(site: Site) -> None:
+@pytest.mark.parametrize("port", ["http", "metrics"])
+def test_a_port_that_another_program_holds(site: Site, port: str) -> None:
     """Fluxbase only logs that, and stays; and the other program answers as if all were well."""
     site.host.put("/run/answers.py", ANSWERS)
-    moved = site.changed(ports={"server": {"http": {"blue": 8085, "green": 8086}}})
+    moved = site.changed(ports={"server": {port: {"blue": 8085, "green": 8086}}})
     before = site.hashes()
     with serving(site), unit(site.host, "intruder", "python3", "/run/answers.py", "8085"):
         run = site.run(playbook=site.only("service"), changes=moved, expect_failure=True)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import Any
 
 import pytest
 from ansible_collections.selfhost.fleet.plugins.filter.components import (
     as_installed,
+    component_links,
+    component_port_probes,
+    component_programs,
+    component_releases,
+    component_units,
     package_files,
     package_units,
     package_versions,
@@ -53,6 +59,72 @@ def test_the_version_is_the_host_s() -> None:
         {"item": {"root": "/opt/ntfy/server"}, "version": "2.11.0-2+b4"},
     ]
     assert [component["version"] for component in as_installed(components, results)] == ["2.11.0-2+b4", "1.0"]
+
+
+DENO = {"name": "deno", "version": "2.9.8"}
+
+
+def component(name: str = "server", *, slot: str = "blue", **changes: Any) -> dict[str, Any]:
+    return {
+        "service": "app",
+        "component": name,
+        "unit": f"app-{name}",
+        "root": f"/opt/app/{name}",
+        "version": "1.1",
+        "slot": slot,
+        "standin": None,
+        "slot_environment": {"blue": {}, "green": {}},
+        "release": {"version": "1.1", "executable": "run"},
+        "companions": [DENO],
+        "unused_ports": [],
+        "config": None,
+        **changes,
+    }
+
+
+def test_each_slot_that_runs_has_its_link_and_companions_are_shared() -> None:
+    both = component(standin={"slot": "green"})
+    assert component_links([both, component("worker", slot="green")]) == [
+        {"path": "/opt/app/server/blue", "link": "releases/1.1"},
+        {"path": "/opt/app/server/green", "link": "releases/1.1"},
+        {"path": "/opt/app/companions/deno/current", "link": "releases/2.9.8"},
+        {"path": "/opt/app/worker/green", "link": "releases/1.1"},
+    ]
+
+
+def test_a_release_is_put_beside_the_one_that_runs() -> None:
+    assert [(each["root"], each["links"]) for each in component_releases(component())] == [
+        ("/opt/app/companions/deno", {}),
+        ("/opt/app/server", {}),
+    ]
+    # systemd is asked about the coming release before any link points at it.
+    assert component_programs(component()) == ["/opt/app/server/releases/1.1/run"]
+
+
+def test_a_package_has_no_former_release_to_go_back_to() -> None:
+    packaged = component(release={"version": "distribution", "package": "app", "executable": "run"}, companions=[])
+    (release,) = component_releases(packaged)
+    assert release["links"] == {"blue": "distribution"}
+    assert component_links([packaged]) == []
+
+
+def test_the_other_ports_have_to_be_the_unit_s_own_too() -> None:
+    probe = {"kind": "http", "url": "http://10.0.0.4:8081/health", "status": [200], "start_timeout": 180}
+    beside = {**probe, "url": "http://10.0.0.4:8082/health"}
+    slots = {"blue": {"http": 8081, "metrics": 9091}, "green": {"http": 8082, "metrics": 9092}}
+    standin = {"slot": "green", "probe": beside}
+    own = component(probe=probe, slots=slots, listen="10.0.0.4", standin=standin)
+    assert component_port_probes(own) == [
+        {"kind": "tcp", "url": "tcp://10.0.0.4:9091", "deadline": 180, "unit": "app-server@blue.service"},
+        {"kind": "tcp", "url": "tcp://10.0.0.4:9092", "deadline": 180, "unit": "app-server@green.service"},
+    ]
+    assert component_port_probes({**own, "unused_ports": ["metrics"]}) == []
+
+
+def test_a_slot_starts_again_for_its_own_release() -> None:
+    home, standin = component_units(component(standin={"slot": "green"}))
+    assert {"/opt/app/server/blue", "/opt/app/companions/deno/current"} < set(home["files"])
+    assert standin["files"] == ["/etc/app/server.green.env", "/opt/app/server/green"]
 
 
 @pytest.mark.parametrize(

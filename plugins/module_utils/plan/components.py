@@ -11,7 +11,7 @@ from .distributions import MACHINES
 from .model import SLOTS, Data, Host, Service
 from .network import LOOPBACK, POOLER_PORT, Topology, in_url
 from .releases import fill
-from .services import companions, settings
+from .services import companions, settings, unused_ports
 
 
 def _values(topology: Topology, service: Service, component: str, host: Host, slot: str) -> Data:
@@ -55,6 +55,7 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "slot": service.slot,
         "standin": None,
         "slots": {slot: {port: numbers[slot] for port, numbers in ports.items() if slot in numbers} for slot in SLOTS},
+        "unused_ports": unused_ports(service, name),
         "listen": topology.listen(host),
         "root": f"/opt/{service.name}/{name}",
         "release": kind.describe(release, service.wanted.get("release", {}), service.version, values),

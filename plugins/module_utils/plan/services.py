@@ -118,8 +118,19 @@ def companions(service: Service, component: str) -> Data:
     return {
         name: companion
         for name, companion in declared.items()
-        if not any(environment.get(key, "").lower() == value for key, value in companion.get("unless", {}).items())
+        if not _switched_off(companion.get("unless", {}), environment)
     }
+
+
+def unused_ports(service: Service, component: str) -> list[str]:
+    """Ports that a component does not listen on with its settings."""
+    environment = settings(service, component)
+    declared: Data = service.components[component].get("ports_unless", {})
+    return sorted(name for name, unless in declared.items() if _switched_off(unless, environment))
+
+
+def _switched_off(unless: Data, environment: Data) -> bool:
+    return any(environment.get(key, "").lower() == value for key, value in unless.items())
 
 
 def _check_companions(service: Service, findings: Findings) -> None:

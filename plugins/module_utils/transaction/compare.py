@@ -121,13 +121,18 @@ class Comparer:
         before = snapshot(real(self.root, item.path))
         if before.kind in ("directory", "other"):
             raise TransactionError(
-                f"{item.path} is to be a file, but a {before.kind} is there; move it away", phase="compare"
+                f"{item.path} is to be a {item.kind}, but a {before.kind} is there; move it away", phase="compare"
             )
         self._parents(item.path)
         if item.path in self.claimed:
             self.difference.warnings.append(
                 f"{item.path} is managed by the set {self.claimed[item.path]} too; list it in one of them only"
             )
+        if item.target:
+            if (before.kind, before.target) != ("symlink", item.target):
+                hidden = self._was_secret(item.path)
+                self.difference.files.append(FileChange(item.path, before, item, secret=hidden))
+            return
         uid, gid = self._id("owner", item.owner, item.path), self._id("group", item.group, item.path)
         same = before.kind == "file" and before.content == item.content
         if not same or (before.mode, before.uid, before.gid) != (item.mode, uid, gid):
@@ -200,19 +205,21 @@ def diffs(difference: Difference) -> list[dict[str, Any]]:
     for item in difference.files:
         before, after = item.before, item.after
         new = after.content if after else b""
-        if after is None or before.kind != "file" or before.content != new:
+        target = after.target if after else ""
+        if after is None or target or before.kind != "file" or before.content != new:
             old_text = "" if before.kind == "absent" else _shown(before.content, secret=item.secret, side="before")
             if before.kind == "symlink":
                 old_text = f"(link to {before.target})\n"
+            new_text = _shown(new, secret=item.secret, side="after") if after else ""
             result.append(
                 {
                     "before_header": item.path if before.kind != "absent" else f"{item.path} (absent)",
                     "after_header": item.path if after else f"{item.path} (absent)",
                     "before": old_text,
-                    "after": _shown(new, secret=item.secret, side="after") if after else "",
+                    "after": f"(link to {target})\n" if target else new_text,
                 }
             )
-        if after and before.kind == "file":
+        if after and not target and before.kind == "file":
             _attribute_diff(result, item.path, before, _attributes(after.mode, item.uid, item.gid))
     for folder in difference.directories:
         if folder.after and folder.before.kind == "directory":

@@ -122,6 +122,8 @@ class Transaction:
             error.facts.setdefault("recovered", self.outcome.recovered)
             raise
         finally:
+            self.outcome.warnings += self.units.warnings
+            self.units.warnings.clear()
             self.outcome.timings_ms["total"] = int((time.monotonic() - started) * 1000)
         return self.outcome
 

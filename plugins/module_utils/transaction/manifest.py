@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import (
     DirectorySpec,
+    FileSpec,
     OnChange,
     SetSpec,
     State,
@@ -41,7 +42,7 @@ class ManagedUnit:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Paths with their digests; `secret` are the paths whose bytes must not be shown, `made` the folders made by us.
+    """Paths with their digests, or where they point; `secret` are the paths whose bytes must not be shown, `made` the folders made by us.
 
     `digest` is that of the request, and `folders` are the `directories` as it had them.
     """
@@ -60,16 +61,7 @@ class Manifest:
         parents = spec.parents
         return cls(
             name=spec.name,
-            files={
-                item.path: {
-                    "sha256": hashlib.sha256(item.content).hexdigest(),
-                    "mode": f"{item.mode:04o}",
-                    "owner": item.owner,
-                    "group": item.group,
-                    "secret": item.secret,
-                }
-                for item in sorted(spec.files, key=lambda entry: entry.path)
-            },
+            files={item.path: _facts(item) for item in sorted(spec.files, key=lambda entry: entry.path)},
             directories=directories,
             made=tuple(sorted(set(made) & (set(directories) | parents))),
             units=tuple(
@@ -123,6 +115,18 @@ class Manifest:
             "folders": [asdict(item) for item in self.folders],
         }
         return (json.dumps(data, indent=1) + "\n").encode()
+
+
+def _facts(item: FileSpec) -> dict[str, Any]:
+    if item.target:
+        return {"link": item.target}
+    return {
+        "sha256": hashlib.sha256(item.content).hexdigest(),
+        "mode": f"{item.mode:04o}",
+        "owner": item.owner,
+        "group": item.group,
+        "secret": item.secret,
+    }
 
 
 def manifest_path(name: str) -> str:

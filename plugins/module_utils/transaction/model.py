@@ -81,12 +81,19 @@ class TransactionError(Exception):
 
 @dataclass(frozen=True)
 class FileSpec:
+    """A file; with a `target` it is a symbolic link instead, and has no content, owner or mode of its own."""
+
     path: str
-    content: bytes = field(repr=False)
+    content: bytes = field(default=b"", repr=False)
     owner: str = "root"
     group: str = "root"
     mode: int = 0o644
     secret: bool = False
+    target: str = ""
+
+    @property
+    def kind(self) -> str:
+        return "link" if self.target else "file"
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class FileChange:
-    """A file to write (`after`), or to remove (`after` is None)."""
+    """A file or link to write (`after`), or to remove (`after` is None)."""
 
     path: str
     before: Snapshot
@@ -239,6 +246,12 @@ def _mode(option: str, value: Any) -> int:
     return int(str(value), 8)
 
 
+def _target(option: str, value: str) -> str:
+    if not value or "\0" in value or "\n" in value:
+        raise TransactionError(f"{option}: {value!r} is nothing that a link can point at; write a path", phase="input")
+    return value
+
+
 def unwrap(value: str) -> bytes:
     """Secret content as the controller sent it."""
     envelope = ENVELOPE.match(value)
@@ -247,11 +260,13 @@ def unwrap(value: str) -> bytes:
 
 def _file(index: int, entry: Mapping[str, Any]) -> FileSpec:
     path = _path(f"files[{index}].path", entry["path"])
-    secret_content, content = entry.get("secret_content"), entry.get("content")
-    if (secret_content is None) == (content is None):
+    secret_content, content, link = (entry.get(key) for key in ("secret_content", "content", "link"))
+    if sum(value is not None for value in (secret_content, content, link)) != 1:
         raise TransactionError(
-            f"files[{index}] ({path}): give exactly one of template, content and secret_content", phase="input"
+            f"files[{index}] ({path}): give exactly one of template, content, secret_content and link", phase="input"
         )
+    if link is not None:
+        return FileSpec(path, target=_target(f"files[{index}].link ({path})", str(link)))
     return FileSpec(
         path=path,
         content=unwrap(secret_content) if secret_content is not None else str(content).encode(),

@@ -81,8 +81,12 @@ def _is_settled(root: Path, runner: Runner, manifest: Manifest, timeout: float, 
 
 
 def _as_asked(root: Path, path: str, facts: Mapping[str, Any]) -> FileSpec | None:
-    """None where the bytes are no longer those that were asked for."""
+    """None where the bytes, or where a link points, are no longer those that were asked for."""
     there = snapshot(real(root, path))
+    if "link" in facts:
+        return (
+            FileSpec(path, target=facts["link"]) if (there.kind, there.target) == ("symlink", facts["link"]) else None
+        )
     if there.kind != "file" or hashlib.sha256(there.content).hexdigest() != facts["sha256"]:
         return None
     return FileSpec(path, there.content, facts["owner"], facts["group"], int(facts["mode"], 8), facts["secret"])

@@ -18,7 +18,11 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.journal
     sync_folder,
     write_durably,
 )
-from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import Difference, DirectoryChange
+from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import (
+    Difference,
+    DirectoryChange,
+    FileSpec,
+)
 
 
 def swap(root: Path, difference: Difference, journal: Journal, manifest: bytes | None) -> None:
@@ -32,8 +36,7 @@ def swap(root: Path, difference: Difference, journal: Journal, manifest: bytes |
     entries = {entry.path: entry for entry in journal.files}
     for item in difference.files:
         if item.after:
-            temporary = real(root, entries[item.path].temporary)
-            write_durably(temporary, item.after.content, item.after.mode, item.uid, item.gid)
+            _stage(real(root, entries[item.path].temporary), item.after, item.uid, item.gid)
     own = journal.files[-1]
     if manifest is not None:
         write_durably(real(root, own.temporary), manifest, 0o600, 0, 0)
@@ -57,6 +60,16 @@ def swap(root: Path, difference: Difference, journal: Journal, manifest: bytes |
     else:
         real(root, own.path).unlink(missing_ok=True)
     _sync(root, [entry.path for entry in journal.files])
+
+
+def _stage(temporary: Path, after: FileSpec, uid: int, gid: int) -> None:
+    if not after.target:
+        write_durably(temporary, after.content, after.mode, uid, gid)
+        return
+    temporary.symlink_to(after.target)
+    if os.geteuid() == 0:
+        # Root's, also below a folder that hands down its group.
+        os.lchown(temporary, 0, 0)
 
 
 def _make(root: Path, folder: DirectoryChange) -> None:
@@ -96,6 +109,9 @@ def _restore_file(root: Path, entry: Entry, backups: Path) -> None:
             path.unlink(missing_ok=True)
         return
     if entry.kind == "symlink":
+        if path.is_symlink() and str(path.readlink()) == entry.target:
+            # One that was never moved keeps its age, by which a program that was started through it is judged.
+            return
         temporary.symlink_to(entry.target)
     else:
         backup = backups / entry.backup

@@ -84,6 +84,7 @@ class Units:
         self.timeout = timeout
         self.sleep = sleep
         self.clock = clock
+        self.warnings: list[str] = []
 
     # -- what is
 
@@ -209,6 +210,21 @@ class Units:
         return failures
 
     def _do(self, step: str, names: Sequence[str]) -> None:
+        self._ask(step, names)
+        if step == "stop":
+            self._forgive(names)
+
+    def _forgive(self, names: Sequence[str]) -> None:
+        """A unit that had to be killed when it was stopped counts as failed, and its host as degraded; but down it is."""
+        for name, state in self.states(names).items():
+            if state.failed:
+                self._ask("reset-failed", [name])
+                self.warnings.append(
+                    f"{name} did not end by itself when it was stopped ({state.facts.get('Result') or 'unknown'}: "
+                    "timeout means that it was killed for it). It is down, and no longer counted as failed"
+                )
+
+    def _ask(self, step: str, names: Sequence[str]) -> None:
         result = self.runner.run(["systemctl", "--quiet", step, "--", *names], timeout=self.timeout)
         if not result.ok:
             raise TransactionError(

@@ -185,6 +185,9 @@ def place(difference: Difference) -> None:
         if item.after:
             # A parent is missing in check mode only, where that has been reported.
             path.parent.mkdir(parents=True, exist_ok=True)
+            if item.after.target:
+                path.symlink_to(item.after.target)
+                continue
             path.touch(mode=0o600)
             path.write_bytes(item.after.content)
             os.chown(path, item.uid, item.gid)

@@ -41,6 +41,16 @@ def test_the_component_has_both_slots() -> None:
     assert server["release"]["source"].endswith("/v2026.3.6/fluxbase-server-linux-amd64.tar.gz")
 
 
+def test_a_port_that_a_setting_switches_off_is_not_asked() -> None:
+    def unused(**settings: str) -> object:
+        return plan(
+            one_host(fleet_services={"fluxbase": fluxbase(settings={"FLUXBASE_JOBS_ENABLED": "false", **settings})})
+        ).hosts["web1"]["components"][0]["unused_ports"]
+
+    assert unused() == []
+    assert unused(FLUXBASE_METRICS_ENABLED="false") == ["metrics"]
+
+
 def test_deno_loosens_one_option_and_only_with_jobs() -> None:
     without = plan(one_host()).hosts["web1"]["components"][0]
     assert without["companions"] == [] and without["hardening"] == {}

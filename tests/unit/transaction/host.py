@@ -26,12 +26,14 @@ class FakeUnit:
     kind: str = "notify"
     can_reload: str = "yes"
     restarts: int = 0
+    result: str = "exit-code"
+    ends: str = "inactive"  # what a stop makes of it
     remain: str = "no"
 
     def show(self, name: str) -> str:
         return (
             f"Id={name}\nLoadState=loaded\nActiveState={self.active}\nSubState=x\nUnitFileState={self.enabled}\n"
-            f"Type={self.kind}\nRemainAfterExit={self.remain}\nResult=exit-code\nCanReload={self.can_reload}\n"
+            f"Type={self.kind}\nRemainAfterExit={self.remain}\nResult={self.result}\nCanReload={self.can_reload}\n"
             f"NRestarts={self.restarts}\n"
         )
 
@@ -96,6 +98,8 @@ class FakeHost:
             if step in ("start", "restart"):
                 unit.active = "active"
             elif step == "stop":
+                unit.active = unit.ends
+            elif step == "reset-failed":
                 unit.active = "inactive"
             elif step in ("enable", "disable"):
                 unit.enabled = f"{step}d"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,10 +109,48 @@ def test_link_in_place_of_a_file_is_replaced_not_followed(host: FakeHost) -> Non
     assert victim.read_text() == "precious" and not host.at(A["path"]).is_symlink()
 
 
+def test_a_link_is_made_moved_and_removed(host: FakeHost) -> None:
+    first = {"path": "/etc/app/blue", "link": "releases/1"}
+    expected = host.apply(files=[first], check=True)
+    outcome = host.apply(files=[first])
+    assert outcome.changed_files == expected.changed_files == ["/etc/app/blue", "/etc/app"]
+    assert outcome.diff[0] == {
+        "before_header": "/etc/app/blue (absent)",
+        "after_header": "/etc/app/blue",
+        "before": "",
+        "after": "(link to releases/1)\n",
+    }
+    assert host.at("/etc/app/blue").readlink() == Path("releases/1")
+    assert not host.apply(files=[first]).changed
+
+    moved = host.apply(files=[{**first, "link": "releases/2"}])
+    assert (moved.diff[0]["before"], moved.diff[0]["after"]) == ("(link to releases/1)\n", "(link to releases/2)\n")
+    assert host.at("/etc/app/blue").readlink() == Path("releases/2")
+    assert host.apply(files=[]).removed_files == ["/etc/app/blue", "/etc/app"]
+    assert host.tree() == {} and host.leftovers == []
+
+
+def test_a_link_and_a_file_take_each_other_s_place(host: FakeHost) -> None:
+    victim = host.put("/etc/victim", "precious")
+    host.apply(files=[A])
+    assert host.apply(files=[{"path": A["path"], "link": "../victim"}]).diff[0]["before"] == "a\n"
+    assert host.at(A["path"]).read_text() == "precious"
+    host.apply(files=[A])
+    assert victim.read_text() == "precious" and not host.at(A["path"]).is_symlink()
+
+
+def test_what_was_secret_is_not_shown_where_a_link_takes_its_place(host: FakeHost) -> None:
+    host.apply(files=[{"path": "/etc/app/s", "secret_content": "hunter2"}])
+    outcome = host.apply(files=[{"path": "/etc/app/s", "link": "t"}])
+    assert "hunter2" not in json.dumps(outcome.diff)
+
+
 def test_folder_in_place_of_a_file_is_refused(host: FakeHost) -> None:
     host.at(A["path"]).mkdir(parents=True)
     with pytest.raises(TransactionError, match=r"/etc/app/a\.conf is to be a file, but a directory is there"):
         host.apply(files=[A])
+    with pytest.raises(TransactionError, match=r"/etc/app/a\.conf is to be a link, but a directory is there"):
+        host.apply(files=[{"path": A["path"], "link": "b"}])
 
 
 def test_file_in_place_of_a_parent_is_refused(host: FakeHost) -> None:
@@ -178,7 +217,9 @@ def test_private_stranger_is_not_shown_when_removed(host: FakeHost) -> None:
         ({"files": [{"path": "etc/x", "content": ""}]}, "not a plain absolute path"),
         ({"files": [{"path": "/etc/../x", "content": ""}]}, "not a plain absolute path"),
         ({"files": [{"path": "/x", "content": "", "mode": "420"}]}, "in octal, with a leading zero"),
-        ({"files": [{"path": "/x"}]}, "exactly one of template, content and secret_content"),
+        ({"files": [{"path": "/x"}]}, "exactly one of template, content, secret_content and link"),
+        ({"files": [{"path": "/x", "content": "", "link": "y"}]}, "exactly one of template, content"),
+        ({"files": [{"path": "/x", "link": ""}]}, r"files\[0\]\.link \(/x\): '' is nothing that a link can point at"),
         ({"files": [{"path": "/x", "content": ""}] * 2}, "files: listed more than once: /x"),
         ({"directories": [{"path": "/etc"}]}, "/etc is shared with the system"),
         ({"validate": ["nginx -t"]}, r"validate\[0\]: a command is a list"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ EDGE: dict[str, Any] = {
     "files": [
         {"path": "/etc/nginx/nginx.conf", "content": "events {}\n"},
         {"path": "/etc/nginx/users", "secret_content": "hunter2\n", "mode": "0600"},
+        {"path": "/etc/nginx/current", "link": "releases/1"},
     ],
     "directories": [{"path": "/etc/nginx/sites", "pattern": "*.conf"}],
     "units": [{"name": "nginx", "on_change": "reload", "enabled": True}],
@@ -26,6 +28,11 @@ def asked(**changes: Any) -> dict[str, Any]:
     for kind in ("files", "directories"):
         request[kind] = [{"owner": USER, "group": GROUP, **entry} for entry in request[kind]]
     return {**request, "digest": digest(request)}
+
+
+def move(link: Path, target: str) -> None:
+    link.unlink()
+    link.symlink_to(target)
 
 
 @pytest.fixture
@@ -51,6 +58,8 @@ def test_a_set_that_is_as_it_was_asked_for(served: FakeHost) -> None:
         pytest.param(lambda host: host.put("/etc/nginx/nginx.conf", "events {} # by hand\n"), id="content"),
         pytest.param(lambda host: host.at("/etc/nginx/users").chmod(0o644), id="mode of a file"),
         pytest.param(lambda host: host.at("/etc/nginx/users").unlink(), id="a file is gone"),
+        pytest.param(lambda host: host.at("/etc/nginx/current").unlink(), id="a link is gone"),
+        pytest.param(lambda host: move(host.at("/etc/nginx/current"), "releases/2"), id="a link was moved"),
         pytest.param(lambda host: host.put("/etc/nginx/sites/stranger.conf", ""), id="a stranger in an owned folder"),
         pytest.param(lambda host: host.at("/etc/nginx/sites").chmod(0o700), id="mode of a folder"),
         pytest.param(lambda host: setattr(host.units["nginx.service"], "active", "failed"), id="a unit has failed"),
@@ -99,13 +108,14 @@ def test_a_failed_change_leaves_the_former_request(served: FakeHost) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"files": [{**EDGE["files"][0], "content": "events { }\n"}, EDGE["files"][1]]},
-        {"files": [EDGE["files"][0], {**EDGE["files"][1], "secret_content": "hunter3\n"}]},
+        {"files": [{**EDGE["files"][0], "content": "events { }\n"}, *EDGE["files"][1:]]},
+        {"files": [EDGE["files"][0], {**EDGE["files"][1], "secret_content": "hunter3\n"}, EDGE["files"][2]]},
+        {"files": [*EDGE["files"][:2], {**EDGE["files"][2], "link": "releases/2"}]},
         {"units": []},
         {"validate": [["nginx", "-t"]]},
         {"probes": [{"kind": "tcp"}]},
     ],
-    ids=["content", "secret", "units", "validators", "probes"],
+    ids=["content", "secret", "link", "units", "validators", "probes"],
 )
 def test_another_request_has_another_digest(changes: dict[str, Any]) -> None:
     assert asked(**changes)["digest"] != asked()["digest"]

@@ -20,6 +20,8 @@ BEFORE: dict[str, Any] = {
         {"path": "/etc/app/kept", "content": "kept 1\n", "mode": "0640"},
         {"path": "/etc/app/secret", "secret_content": "hunter2-before\n", "mode": "0600"},
         {"path": "/etc/app/gone", "content": "gone\n"},
+        {"path": "/etc/app/blue", "link": "releases/1"},
+        {"path": "/etc/app/green", "link": "releases/1"},
         {"path": UNIT, "content": "[Service]\n"},
     ],
     "units": [{"name": "app", "on_change": "reload"}, {"name": "old", "enabled": True}],
@@ -30,6 +32,8 @@ AFTER: dict[str, Any] = {
         {"path": "/etc/app/secret", "secret_content": "hunter2-after\n", "mode": "0600"},
         {"path": "/etc/app/new/file", "content": "new\n"},
         {"path": "/etc/app/link", "content": "was a link\n"},
+        {"path": "/etc/app/blue", "link": "releases/2"},
+        {"path": "/etc/app/current", "link": "/opt/app/2"},
     ],
     "directories": [{"path": "/etc/app", "mode": "0750"}],
     "validate": [["check", "-t"]],
@@ -63,7 +67,7 @@ def refuse(word: str) -> Callable[[tuple[str, ...]], str | None]:
 
 def test_it_works_when_nothing_fails(running: FakeHost) -> None:
     outcome = running.apply(**AFTER)
-    assert outcome.removed_files == ["/etc/app/gone", UNIT]
+    assert outcome.removed_files == ["/etc/app/gone", "/etc/app/green", UNIT]
     assert running.steps == ["stop old.service", "disable old.service", "daemon-reload", "reload app.service"]
     assert ("apply", "now") in running.calls and running.leftovers == []
     assert not running.apply(**AFTER).changed
@@ -203,7 +207,7 @@ def _steps_of(host: FakeHost, monkeypatch: pytest.MonkeyPatch, die_at: int) -> i
         return counted
 
     with monkeypatch.context() as patch:
-        for name in ("link", "replace", "unlink", "mkdir", "rmdir", "chmod"):
+        for name in ("link", "symlink", "replace", "unlink", "mkdir", "rmdir", "chmod"):
             patch.setattr(os, name, step(getattr(os, name)))
         # The way back does not run in a process that was killed.
         patch.setattr(engine.Transaction, "_undo", lambda *_arguments: None)

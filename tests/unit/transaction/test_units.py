@@ -105,6 +105,44 @@ def test_instances_go_with_their_template(host: FakeHost) -> None:
     assert host.steps == [f"stop {names}", f"disable {names}", "daemon-reload"]
 
 
+def hangs() -> FakeUnit:
+    return FakeUnit("active", "enabled", ends="failed", result="timeout")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param({"units": [{"name": "app", "enabled": False, "state": "stopped"}]}, id="stopped"),
+        pytest.param({"files": [], "units": []}, id="its file goes"),
+    ],
+)
+def test_a_stop_that_ends_in_a_kill_is_no_failure(host: FakeHost, wanted: dict[str, Any]) -> None:
+    host.apply(files=[{"path": "/etc/systemd/system/app.service", "content": ""}], units=[{"name": "app"}])
+    host.units["app.service"] = hangs()
+    outcome = host.apply(**{"files": [{"path": "/etc/systemd/system/app.service", "content": ""}], **wanted})
+    assert host.units["app.service"].active == "inactive"
+    assert outcome.warnings == [
+        "app.service did not end by itself when it was stopped (timeout: timeout means that it was killed for it). "
+        "It is down, and no longer counted as failed"
+    ]
+
+
+def test_a_way_back_that_ends_in_a_kill_is_a_way_back(host: FakeHost) -> None:
+    host.units["app.service"] = FakeUnit("inactive", "enabled", ends="failed")
+    host.probe = lambda _options: (False, "HTTP 502")
+    run = host.transaction(units=[{"name": "app"}], probes=[{"kind": "http"}])
+    with pytest.raises(TransactionError, match="The former files and running state are back"):
+        run.run(check=False)
+    assert host.units["app.service"].active == "inactive"
+    assert "did not end by itself" in run.outcome.warnings[0]
+
+
+def test_a_unit_that_ends_as_it_should_is_not_spoken_of(host: FakeHost) -> None:
+    host.units["app.service"] = FakeUnit("active", "enabled")
+    assert host.apply(units=[{"name": "app", "enabled": True, "state": "stopped"}]).warnings == []
+    assert host.steps == ["stop app.service"]
+
+
 def test_unit_alone_brings_its_former_state_back(host: FakeHost) -> None:
     host.units["app.service"] = FakeUnit("inactive", "disabled")
     host.refuse = lambda argv: "boom" if "start" in argv else None
