@@ -79,17 +79,10 @@ class Project:
             file = f"tests/integration/test_{only}.py"
             yield self._step(f"pytest {only}", only, self.current, "pytest", "-q", file)
         else:
-            command = [
-                "pytest",
-                "-q",
-                "-n",
-                "2",
-                "--dist",
-                "loadfile",
-                "--durations=40",
-                "--durations-min=5",
-                "tests/integration",
-            ]
+            # One more than cores: each waits for its hosts now and then.
+            spread = ("-n", "3", "--dist", "loadfile")
+            longest = ("--durations=40", "--durations-min=5")
+            command = ("pytest", "-q", *spread, *longest, "tests/integration")
             yield self._step("pytest integration", "integration", self.current, *command)
         newest = max(pythons, key=_number)
         for scenario in self.scenarios:
