@@ -23,6 +23,7 @@ NOT_FLEET_WIDE = {
     "fleet_address",
     "fleet_os",
     "fleet_architecture",
+    "fleet_ssh_port",
     "fleet_hardening",
     "fleet_plan",
     "fleet_local_ca_dir",

@@ -25,5 +25,6 @@ def refuse_cut(rules: Sequence[Rule], connection: tuple[str, int] | None) -> Non
     if not any(rule.admits(address, port) for rule in rules):
         raise FirewallError(
             f"these rules would cut this run's own SSH connection, from {address} to port {port}: "
-            f"let inbound admit {address} to port {port}/tcp"
+            f"let inbound admit {address} to port {port}/tcp. In the inventory that is fleet_ssh_port: {port}, where the host "
+            "is reached through another port than sshd's own, and fleet_ssh_sources, where sources are limited"
         )

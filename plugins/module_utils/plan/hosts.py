@@ -35,11 +35,13 @@ def _architecture(where: str, variables: Mapping[str, Any], findings: list[Findi
 
 
 def _port(where: str, variables: Mapping[str, Any], findings: list[Finding]) -> int:
-    given = variables.get("ansible_port") or 22
+    # The two differ behind an address that is shared: there the controller comes to one port, and sshd listens on another.
+    name = "fleet_ssh_port" if variables.get("fleet_ssh_port") else "ansible_port"
+    given = variables.get(name) or 22
     text = str(given)
     if not isinstance(given, bool) and text.isascii() and text.isdigit() and 0 < int(text) < 65536:
         return int(text)
-    findings.append(Finding(f"{where}.ansible_port", f"{given!r} is no port", "Write a number from 1 to 65535"))
+    findings.append(Finding(f"{where}.{name}", f"{given!r} is no port", "Write a number from 1 to 65535"))
     return 22
 
 

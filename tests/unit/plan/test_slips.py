@@ -149,6 +149,7 @@ def test_no_slip_prints_a_secret() -> None:
         ({"fleet_hardening": "off"}, "fleet_hardening"),
         ({"ansible_port": "many"}, "ansible_port"),
         ({"ansible_port": 70000}, "ansible_port"),
+        ({"ansible_port": 2222, "fleet_ssh_port": "ssh"}, "fleet_ssh_port"),
         ({"fleet_architecture": "x86_64"}, "fleet_architecture"),
     ],
 )
@@ -160,6 +161,8 @@ def test_slips_of_a_host(variables: dict[str, Any], key: str) -> None:
 
 def test_a_good_host() -> None:
     findings: list[Finding] = []
+    behind = read_host("web1", {"ansible_port": 10022, "fleet_ssh_port": 22}, findings)
+    assert (behind.ssh_port, findings) == (22, [])
     host = read_host("web1", {"ansible_port": "2222", "fleet_hardening": {"banner": False}}, findings)
     assert (host.ssh_port, host.hardening, host.address, findings) == (2222, {"banner": False}, "web1", [])
 
