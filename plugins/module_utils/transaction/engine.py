@@ -205,8 +205,13 @@ class Transaction:
             former=path.read_bytes() if former else None,
             plans=plans,
             going=going,
-            redact=Redactor(secret),
+            redact=Redactor(secret, known=self._known()),
         )
+
+    def _known(self) -> list[str]:
+        """What messages name, secret or not."""
+        probed = [str(value) for options in self.spec.probes for value in options.values()]
+        return [*(item.path for item in self.spec.files), *(item.name for item in self.spec.units), *probed]
 
     def _manifest(self, made: set[str]) -> bytes | None:
         return Manifest.of(self.spec, made=made).serialize()

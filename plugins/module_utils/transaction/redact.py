@@ -6,22 +6,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 MASK = "(secret)"
 _TRIVIAL = {"true", "false", "none", "null", "yes", "no", "on", "off", "localhost", "production"}
 
 
 class Redactor:
-    """Replaces the lines, values, quoted words and passwords in addresses of secret files, the longest first."""
+    """Replaces the lines, values, quoted words and passwords in addresses of secret files, the longest first.
 
-    def __init__(self, contents: Iterable[bytes]) -> None:
+    A secret file has plain settings too. One that occurs in `known`, what the operator is shown anyway (paths, units, addresses that are
+    probed), is none of its secrets, and without it the message could not be read.
+    """
+
+    def __init__(self, contents: Iterable[bytes], *, known: Collection[str] = ()) -> None:
         fragments: set[str] = set()
         for content in contents:
             text = content.decode(errors="replace")
             for line in text.splitlines():
                 fragments |= _fragments(line.strip())
-        self._fragments = sorted(fragments, key=len, reverse=True)
+        secret = (fragment for fragment in fragments if not any(fragment in text for text in known))
+        self._fragments = sorted(secret, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         for fragment in self._fragments:

@@ -170,3 +170,10 @@ def test_redactor() -> None:
     redact = Redactor([b'DB_PASSWORD=\'hunter2 x\'\nURL=postgres://app:s3cretpw@db/x\n"app" "SCRAM-abc"\nport=5432\n'])
     said = redact("bad 'hunter2 x' in DB_PASSWORD, s3cretpw, SCRAM-abc, port 5432")
     assert said == "bad (secret) in DB_PASSWORD, (secret), (secret), port 5432"
+
+
+def test_what_is_shown_anyway_is_no_secret() -> None:
+    content = b"DATABASE_NAME=fluxbase\nLISTEN=127.0.0.1\nPASSWORD=correct-horse-battery\n"
+    redact = Redactor([content], known=["/etc/fluxbase/server.env", "http://127.0.0.1:8081/health"])
+    said = redact("fluxbase-server@blue.service: http://127.0.0.1:8081/health with correct-horse-battery")
+    assert said == "fluxbase-server@blue.service: http://127.0.0.1:8081/health with (secret)"
