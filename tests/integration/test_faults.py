@@ -266,6 +266,7 @@ def test_postgresql_without_a_free_connection(site: Site) -> None:
 def test_postgresql_that_does_not_start(site: Site) -> None:
     """Somebody's mistake by hand, noticed at the next start. The edge goes on, the service says that its database is away."""
     mistake = "/etc/postgresql/17/main/conf.d/99-by-hand.conf"
+    service = main_pid(site.host, UNIT)
     site.host.put(mistake, "shared_buffers = lots\n")
     try:
         site.host.root("systemctl restart postgresql@17-main", check=False)
@@ -276,6 +277,10 @@ def test_postgresql_that_does_not_start(site: Site) -> None:
     finally:
         site.host.root(["rm", mistake])
     site.run(playbook=site.only("postgres"))
+    # With its database the service starts again too: it would not find back.
+    site.host.root(
+        f"timeout 60 sh -c 'until test $(systemctl show --property=MainPID --value {UNIT}) != {service}; do sleep 0.2; done'"
+    )
     site.answers_within(60)
 
 
