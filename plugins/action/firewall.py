@@ -25,7 +25,7 @@ class ActionModule(ActionBase):
         result.update(self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars))
         if result.get("failed") or not result.get("pending"):
             return result
-        deadline = time.monotonic() + int(arguments.get("rollback_after", 30))
+        loaded, limit = time.monotonic(), int(arguments.get("rollback_after", 30))
         try:
             with fresh_connection(self._connection):
                 confirmed = self._execute_module(
@@ -33,10 +33,12 @@ class ActionModule(ActionBase):
                 )
         except AnsibleConnectionFailure as error:
             # The host must be reachable again when this task has ended, or its rescue could not run.
-            time.sleep(max(0.0, deadline - time.monotonic()) + 1)
+            time.sleep(max(0.0, loaded + limit - time.monotonic()) + 1)
             reason = f"the new ruleset cuts the controller off ({error}); the former one is in force again"
             return {**result, "failed": True, "changed": False, "pending": False, "msg": reason}
         if confirmed.get("failed"):
-            return {**result, "failed": True, "pending": False, "msg": confirmed.get("msg", "not confirmed")}
+            said = confirmed.get("msg", "not confirmed")
+            took = f"{said} (its confirmation took {time.monotonic() - loaded:.0f} s, rollback_after is {limit} s)"
+            return {**result, "failed": True, "pending": False, "msg": took}
         result["pending"] = False
         return result

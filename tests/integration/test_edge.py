@@ -148,9 +148,10 @@ def test_bodies_have_their_route_s_size(edge: Host, client: Host) -> None:
 def test_a_stream_comes_as_it_is_written(edge: Host, client: Host) -> None:
     edge.root("systemctl stop notes; systemd-run --quiet --unit=notes python3 /root/backend.py")
     edge.root("timeout 30 sh -c 'until ss -Hltn sport = :8900 | grep -q .; do sleep 0.1; done'")
+    client.root("rm -f /root/came")
     with ThreadPoolExecutor(1) as pool:
         came = pool.submit(curl, client, edge, "/stream", options=("--no-buffer", "--output", "/root/came"))
-        client.root("rm -f /root/came; timeout 15 sh -c 'until grep -qs first /root/came; do sleep 0.1; done'")
+        client.root("timeout 15 sh -c 'until grep -qs first /root/came; do sleep 0.1; done'")
         assert "second" not in client.read("/root/came")
         go_on(edge)
         came.result()

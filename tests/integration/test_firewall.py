@@ -24,7 +24,7 @@ from fleetbed.runner import Ansible
 MODULE = "selfhost.fleet.firewall"
 SSH = {"port": 22, "protocol": "tcp", "sources": ["any"], "why": "administration"}
 OPEN = {"port": 8000, "protocol": "tcp", "sources": ["any"], "why": "open to all"}
-RULES = {"inbound": [SSH, OPEN], "rollback_after": 20}
+RULES = {"inbound": [SSH, OPEN], "rollback_after": 60}  # on a machine that does much else
 # Another way in than the one that the rules are asked to keep: to the firewall it is a port like any other.
 RELAY = 2022
 OTHERS = """

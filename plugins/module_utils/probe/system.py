@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..commands import Runner
+from ..unit_journal import unit_journal
 
 JOURNAL_LINES = 15
 PROPERTIES = "LoadState,ActiveState,SubState,Result,NRestarts,InactiveExitTimestamp,ExecMainCode,ExecMainStatus,Job"
@@ -76,15 +77,6 @@ def unit_state(unit: str, runner: Runner) -> UnitState | None:
 
 
 def journal(unit: str, state: UnitState | None, runner: Runner) -> list[str]:
-    """The last lines since the unit was started; of the unit altogether where it has written nothing since."""
-    # A process that ends at once may be gone before journald has looked at it. Its lines are still kept under its
-    # unit, but under no invocation, so the time is matched and not the invocation.
-    runner.run(["journalctl", "--sync"], timeout=10)
-    since = [[f"--since={state.started}"]] if state is not None and state.started else []
-    for match in [*since, []]:
-        command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={JOURNAL_LINES}"]
-        outcome = runner.run([*command, "--unit", unit, *match], timeout=10)
-        lines = [line.rstrip() for line in outcome.stdout.splitlines() if line.strip()]
-        if outcome.rc == 0 and lines:
-            return lines[-JOURNAL_LINES:]
-    return []
+    """The last that the unit said since it was started; of the run before, where systemd has started it again."""
+    since, restarted = (state.started, state.restarts > 0) if state else ("", False)
+    return unit_journal(runner, unit, lines=JOURNAL_LINES, since=since, restarted=restarted)

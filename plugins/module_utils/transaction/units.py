@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import CommandResult, Runner
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.journal import UnitEntry
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import TransactionError, UnitSpec
+from ansible_collections.selfhost.fleet.plugins.module_utils.unit_journal import unit_journal
 
 UNIT_FOLDERS = ("/etc/systemd/", "/usr/local/lib/systemd/", "/usr/lib/systemd/", "/lib/systemd/", "/run/systemd/")
 _UNIT_FILE = re.compile(r"/systemd/system/([^/]+\.(?:service|socket|timer|path|mount|automount|target|slice|swap))\Z")
@@ -22,6 +23,7 @@ _ENABLED = ("enabled", "static", "alias", "indirect", "generated", "transient")
 _UP = ("active", "reloading", "refreshing", "activating")
 # These types tell systemd when they are up; of the others it knows only that the process was made.
 _TELLING = ("notify", "notify-reload", "forking", "dbus", "oneshot")
+_JOURNAL_LINES = 12
 _PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,Type,RemainAfterExit,Result,CanReload,NRestarts"
 
 
@@ -237,13 +239,10 @@ class Units:
             return said
         return "\n".join([said, *(self.journal(name) for name in names)])
 
-    def journal(self, name: str, lines: int = 12) -> str:
+    def journal(self, name: str, *, restarted: bool = False) -> str:
         """The last the unit said."""
-        self.runner.run(["journalctl", "--sync"], timeout=self.timeout)
-        result = self.runner.run(
-            ["journalctl", "--unit", name, "--lines", str(lines), "--no-pager", "--output", "cat"], timeout=self.timeout
-        )
-        return f"journal of {name}:\n{result.stdout.strip() or '(empty)'}"
+        said = unit_journal(self.runner, name, lines=_JOURNAL_LINES, restarted=restarted, timeout=self.timeout)
+        return "\n".join([f"journal of {name}:", *(said or ["(empty)"])])
 
     def _settle(self, name: str, settle: float, begin: float, *, crashes: int | None = 0) -> None:
         """systemd calls a simple unit started as soon as its process exists: see whether it is there a moment later.
@@ -263,7 +262,7 @@ class Units:
             count = int(state.facts.get("NRestarts") or 0)
             base = count if base is None else base
             if count - base > 1:
-                raise self._down(name, f"ends again and again ({state.facts.get('Result', '')})")
+                raise self._down(name, f"ends again and again ({state.facts.get('Result', '')})", restarted=True)
             if seen is not None and count != seen:
                 calm_until = self.clock() + settle
             seen = count
@@ -277,8 +276,8 @@ class Units:
                 )
             self.sleep(0.1)
 
-    def _down(self, name: str, how: str) -> TransactionError:
-        return TransactionError(f"{name} {how}\n{self.journal(name)}", phase="apply", unit=name)
+    def _down(self, name: str, how: str, *, restarted: bool = False) -> TransactionError:
+        return TransactionError(f"{name} {how}\n{self.journal(name, restarted=restarted)}", phase="apply", unit=name)
 
 
 def needs_daemon_reload(paths: Iterable[str]) -> bool:
