@@ -32,7 +32,7 @@ def pinned() -> list[str]:
     """What requirements.txt has for this Python. pip reads its conditions as of the Python that it runs with, which may be another one."""
     lines = (REPOSITORY / "requirements.txt").read_text().splitlines()
     wanted = [line.partition(";") for line in lines if line and not line.startswith("#")]
-    return [name.strip() for name, _, condition in wanted if not condition.strip() or "<" in condition]
+    return [name.strip() for name, _semicolon, condition in wanted if not condition.strip() or "<" in condition]
 
 
 def archive(folder: Path) -> bytes:
