@@ -6,12 +6,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.selfhost.fleet.plugins.module_utils.packages import versions_of
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import SLOTS
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.sets import slot_set
 
 Data = dict[str, Any]
 SECRET = re.compile(r"\{secret\.([A-Z][A-Z0-9_]*)\}")
@@ -21,7 +24,7 @@ def component_releases(component: Data) -> list[Data]:
     """Arguments of `release` for a component and its companions. Which one runs is for `component_links`, when all else takes effect."""
     release = component["release"]
     # dpkg has replaced the former version of a package: there is nothing for a link to go back to.
-    links = dict.fromkeys(running(component), release["version"]) if _packaged(component) else {}
+    links = {component["slot"]: release["version"]} if _packaged(component) else {}
     own = {**release, "root": component["root"], "links": links}
     others = [
         {**companion, "root": companion_root(component, companion), "links": {}}
@@ -30,13 +33,10 @@ def component_releases(component: Data) -> list[Data]:
     return [*others, own]
 
 
-def component_links(components: list[Data]) -> list[Data]:
-    """Arguments of `config_set`: which release each slot runs. Components of a service share its companions."""
-    links: dict[str, str] = {}
-    for component in components:
-        if not _packaged(component):
-            links |= {f"{component['root']}/{slot}": component["version"] for slot in running(component)}
-        links |= _companion_links(component)
+def component_links(component: Data) -> list[Data]:
+    """Arguments of `config_set`: which releases its slot runs."""
+    links = {} if _packaged(component) else {f"{component['root']}/{component['slot']}": component["version"]}
+    links |= {companion_path(component, companion): companion["version"] for companion in component["companions"]}
     return [{"path": path, "link": f"releases/{version}"} for path, version in links.items()]
 
 
@@ -44,16 +44,10 @@ def _packaged(component: Data) -> bool:
     return bool(component["release"].get("package"))
 
 
-def _companion_links(component: Data) -> dict[str, str]:
-    return {
-        f"{companion_root(component, companion)}/current": companion["version"] for companion in component["companions"]
-    }
-
-
 def as_installed(components: list[Data], results: list[Data]) -> list[Data]:
     """Components with the version that is on the host: of a package only dpkg knows which revision of Debian's it is."""
-    found = {result["item"]["root"]: result["version"] for result in results}
-    return [{**component, "version": found[component["root"]]} for component in components]
+    found = {(result["item"]["root"], result["item"]["version"]): result["version"] for result in results}
+    return [{**entry, "version": found[entry["root"], entry["release"]["version"]]} for entry in components]
 
 
 def package_files(packaged: list[Data]) -> list[Data]:
@@ -90,58 +84,58 @@ def package_versions(packaged: list[Data]) -> dict[str, str]:
     return {entry["package"]: entry["version"] for entry in packaged if entry["version"]}
 
 
-def running(component: Data) -> list[str]:
-    """The slots that run: the plan's own, and during a detour the one that stands in for it."""
-    standin = component["standin"]
-    return [component["slot"], *([standin["slot"]] if standin else [])]
-
-
 def companion_root(component: Data, companion: Data) -> str:
     return f"/opt/{component['service']}/companions/{companion['name']}"
 
 
-def component_user_files(component: Data) -> list[Data]:
-    """Arguments of `config_set`: the system user and the folders that it may write to."""
-    variables = {"component": component}
-    return [
-        {"path": f"/etc/sysusers.d/{component['unit']}.conf", "template": "sysusers.conf.j2", "vars": variables},
-        {"path": f"/etc/tmpfiles.d/{component['unit']}.conf", "template": "tmpfiles.conf.j2", "vars": variables},
-    ]
+def companion_path(component: Data, companion: Data) -> str:
+    """The folder that a slot finds a companion in: components of a service share its releases, and not which one they use."""
+    return f"{companion_root(component, companion)}/{component['component']}@{component['slot']}"
+
+
+def component_user_files(components: list[Data]) -> list[Data]:
+    """Arguments of `config_set`: the system users and the folders that they may write to; and a link to the configuration of the slot that serves.
+
+    For people and their tools: each slot sees its own file at that path (`BindReadOnlyPaths=` in its unit).
+    """
+    files: dict[str, Data] = {}
+    for component in components:
+        for kind, template in (("sysusers", "sysusers.conf.j2"), ("tmpfiles", "tmpfiles.conf.j2")):
+            path = f"/etc/{kind}.d/{component['unit']}.conf"
+            files[path] = {"path": path, "template": template, "vars": {"component": component}}
+        if component["config"]:
+            path = component["config"]["path"]
+            files[path] = {"path": path, "link": config_path(component, component["serving"])}
+    return list(files.values())
+
+
+def environment_path(component: Data) -> str:
+    return f"/etc/{component['service']}/{component['component']}.{component['slot']}.env"
+
+
+def config_path(component: Data, slot: str = "") -> str:
+    """Where a slot's configuration file lies. The program sees it at the path that it looks for it at."""
+    suffix = PurePosixPath(component["config"]["path"]).suffix
+    return f"/etc/{component['service']}/{component['component']}.{slot or component['slot']}{suffix}"
 
 
 def component_files(component: Data) -> list[Data]:
-    """Arguments of `config_set`: unit, environment, configuration file, and the note that status reads."""
-    folder, name, unit = f"/etc/{component['service']}", component["component"], component["unit"]
+    """Arguments of `config_set`: unit, environment and configuration file of a slot."""
     variables = {"component": component}
     files: list[Data] = [
-        {"path": f"/etc/systemd/system/{unit}@.service", "template": "unit.service.j2", "vars": variables},
+        {"path": f"/etc/systemd/system/{unit_name(component)}", "template": "unit.service.j2", "vars": variables},
         {
-            "path": f"{folder}/{name}.env",
-            "template": "component.env.j2",
+            "path": environment_path(component),
+            "template": "environment.j2",
             "vars": variables,
             "mode": "0600",
             "secret": True,
         },
-        {
-            "path": f"/etc/selfhost/services/{unit}.json",
-            "content": json.dumps(component_note(component), indent=2, sort_keys=True) + "\n",
-        },
     ]
-    for slot in component["slot_environment"]:
-        standin = component["standin"] if component["standin"] and component["standin"]["slot"] == slot else None
-        files.append(
-            {
-                "path": f"{folder}/{name}.{slot}.env",
-                "template": "slot.env.j2",
-                "vars": {**variables, "slot": slot, "runs": slot in running(component), "standin": standin},
-                "mode": "0600",
-                "secret": standin is not None,
-            }
-        )
     if component["config"]:
         files.append(
             {
-                "path": component["config"]["path"],
+                "path": config_path(component),
                 "template": "config.j2",
                 "vars": variables,
                 "owner": "root",
@@ -150,88 +144,74 @@ def component_files(component: Data) -> list[Data]:
                 "secret": True,
             }
         )
-    return files
+    return files + component_links(component)
 
 
 def component_note(component: Data) -> Data:
-    """What the host remembers of a component, for `playbooks/status.yml`."""
+    """What the host remembers of a component that serves, for `playbooks/status.yml` and the next plan."""
     return {key: component[key] for key in ("service", "component", "unit", "version", "slot", "probe")}
+
+
+def component_notes(components: list[Data]) -> list[Data]:
+    """The same as arguments of `config_set`."""
+    return [
+        {
+            "path": f"/etc/selfhost/services/{component['unit']}.json",
+            "content": json.dumps(component_note(component), indent=2, sort_keys=True) + "\n",
+        }
+        for component in components
+    ]
 
 
 def component_programs(component: Data) -> list[str]:
     return [f"{component['root']}/releases/{component['version']}/{component['release']['executable']}"]
 
 
-def unit_name(component: Data, slot: str) -> str:
-    return f"{component['unit']}@{slot}.service"
+def unit_name(component: Data) -> str:
+    return f"{component['unit']}@{component['slot']}.service"
 
 
-def component_units(component: Data) -> list[Data]:
-    """Arguments of `config_set`: what runs, and last the slot that does not; each starts again for what it reads alone."""
-    slots = running(component)
-    units: list[Data] = [
-        {
-            "name": unit_name(component, slot),
-            "on_change": "restart",
-            "enabled": slot == component["slot"],
-            "state": "started",
-            "files": _read_by(component, slot),
-        }
-        for slot in slots
-    ]
-    idle = [slot for slot in component["slot_environment"] if slot not in slots]
+def component_units(component: Data, enabled: bool = True) -> list[Data]:
+    """Arguments of `config_set`: a slot runs. One that stands in does not come back with the host: the slot that serves does."""
+    return [{"name": unit_name(component), "on_change": "restart", "enabled": enabled, "state": "started"}]
+
+
+def idle_units(components: list[Data], standins: list[Data]) -> list[Data]:
+    """Arguments of `config_set`: slots of these components that run no more."""
+    up = {unit_name(entry) for entry in [*components, *standins]}
+    names = [unit_name({**component, "slot": slot}) for component in components for slot in SLOTS]
     return [
-        *units,
-        *(
-            {"name": unit_name(component, slot), "on_change": "none", "enabled": False, "state": "stopped"}
-            for slot in idle
-        ),
+        {"name": name, "on_change": "none", "enabled": False, "state": "stopped"} for name in names if name not in up
     ]
-
-
-def _read_by(component: Data, slot: str) -> list[str]:
-    """Paths whose change a slot has to start again for; the stand-in stays as it is while the slot at home changes."""
-    folder, name = f"/etc/{component['service']}", component["component"]
-    own = [f"{folder}/{name}.{slot}.env", f"{component['root']}/{slot}"]
-    if slot != component["slot"]:
-        return own
-    config = component["config"]
-    return [*own, f"{folder}/{name}.env", *([config["path"]] if config else []), *_companion_links(component)]
 
 
 def component_probes(component: Data) -> list[Data]:
-    """Arguments of `probe` for each slot that runs."""
+    """Arguments of `probe`."""
+    probe = component["probe"]
     return [
         {
             "kind": probe["kind"],
             "url": probe["url"],
             "status": probe["status"],
             "deadline": probe["start_timeout"],
-            "unit": unit_name(component, slot),
+            "unit": unit_name(component),
         }
-        for slot, probe in _probes(component)
     ]
 
 
 def component_port_probes(component: Data) -> list[Data]:
     """The same for its other ports: a program may only log that it could not have one of them, and go on without."""
+    probe = component["probe"]
     return [
         {
             "kind": "tcp",
             "url": f"tcp://{_in_url(component['listen'])}:{number}",
             "deadline": probe["start_timeout"],
-            "unit": unit_name(component, slot),
+            "unit": unit_name(component),
         }
-        for slot, probe in _probes(component)
-        for name, number in component["slots"][slot].items()
+        for name, number in component["ports"].items()
         if name not in component["unused_ports"] and number != urlsplit(probe["url"]).port
     ]
-
-
-def _probes(component: Data) -> list[tuple[str, Data]]:
-    """The probe of each slot that runs."""
-    standin = component["standin"]
-    return [(component["slot"], component["probe"]), *([(standin["slot"], standin["probe"])] if standin else [])]
 
 
 def _in_url(address: str) -> str:
@@ -287,12 +267,16 @@ class FilterModule:
             "component_releases": component_releases,
             "component_user_files": component_user_files,
             "component_files": component_files,
-            "component_links": component_links,
+            "component_notes": component_notes,
+            "component_set": slot_set,
+            "idle_units": idle_units,
+            "config_path": config_path,
+            "environment_path": environment_path,
+            "companion_path": companion_path,
             "component_programs": component_programs,
             "component_units": component_units,
             "component_probes": component_probes,
             "component_port_probes": component_port_probes,
-            "companion_root": companion_root,
             "reveal": reveal,
             "systemd_quote": systemd_quote,
             "systemd_command": systemd_command,

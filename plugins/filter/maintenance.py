@@ -40,7 +40,7 @@ def _tcp(address: str, port: int, unit: str) -> Data:
 
 def traffic_ports(own: Data) -> list[int]:
     """Ports on which a host's components are asked by edges."""
-    ports = (component["slots"][component["slot"]].get("http") for component in own["components"])
+    ports = (component["ports"].get("http") for component in own["components"])
     return sorted(port for port in ports if port is not None)
 
 

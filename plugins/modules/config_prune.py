@@ -38,7 +38,7 @@ options:
   among:
     description:
       - Only sets of these names are looked at; others on the host belong to somebody else and are left alone. All of the
-        host where it is omitted.
+        host where it is omitted. C(*) stands for any part of a name.
       - They go in the reverse of this order. Without it the order is that of the alphabet.
     type: list
     elements: str

@@ -9,16 +9,20 @@ from typing import Any
 import pytest
 from ansible_collections.selfhost.fleet.plugins.filter.components import (
     as_installed,
+    component_files,
     component_links,
     component_port_probes,
     component_programs,
     component_releases,
     component_units,
+    component_user_files,
+    idle_units,
     package_files,
     package_units,
     package_versions,
     systemd_command,
 )
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import SLOTS
 
 PINNED = {"package": "ntfy", "version": "2.11.0", "units": ["ntfy.service", "ntfy-client.service"]}
 WHATEVER = {"package": "miniflux", "version": None, "units": ["miniflux.service"]}
@@ -53,12 +57,17 @@ def test_units_of_packages_are_stopped() -> None:
 
 
 def test_the_version_is_the_host_s() -> None:
-    components = [{"root": "/opt/ntfy/server", "version": "distribution"}, {"root": "/opt/a/b", "version": "1.0"}]
-    results = [
-        {"item": {"root": "/opt/a/b"}, "version": "1.0"},
-        {"item": {"root": "/opt/ntfy/server"}, "version": "2.11.0-2+b4"},
+    components = [
+        {"root": root, "version": version, "release": {"version": version}}
+        for root, version in (("/opt/ntfy/server", "distribution"), ("/opt/a/b", "1.0"), ("/opt/a/b", "1.1"))
     ]
-    assert [component["version"] for component in as_installed(components, results)] == ["2.11.0-2+b4", "1.0"]
+    results = [
+        {"item": {"root": "/opt/a/b", "version": "1.1"}, "version": "1.1"},
+        {"item": {"root": "/opt/a/b", "version": "1.0"}, "version": "1.0"},
+        {"item": {"root": "/opt/ntfy/server", "version": "distribution"}, "version": "2.11.0-2+b4"},
+    ]
+    found = [component["version"] for component in as_installed(components, results)]
+    assert found == ["2.11.0-2+b4", "1.0", "1.1"]
 
 
 DENO = {"name": "deno", "version": "2.9.8"}
@@ -72,8 +81,8 @@ def component(name: str = "server", *, slot: str = "blue", **changes: Any) -> di
         "root": f"/opt/app/{name}",
         "version": "1.1",
         "slot": slot,
-        "standin": None,
-        "slot_environment": {"blue": {}, "green": {}},
+        "serving": slot,
+        "user": "app",
         "release": {"version": "1.1", "executable": "run"},
         "companions": [DENO],
         "unused_ports": [],
@@ -82,14 +91,28 @@ def component(name: str = "server", *, slot: str = "blue", **changes: Any) -> di
     }
 
 
-def test_each_slot_that_runs_has_its_link_and_companions_are_shared() -> None:
-    both = component(standin={"slot": "green"})
-    assert component_links([both, component("worker", slot="green")]) == [
-        {"path": "/opt/app/server/blue", "link": "releases/1.1"},
-        {"path": "/opt/app/server/green", "link": "releases/1.1"},
-        {"path": "/opt/app/companions/deno/current", "link": "releases/2.9.8"},
-        {"path": "/opt/app/worker/green", "link": "releases/1.1"},
+def test_each_slot_has_its_own_links_and_companions_are_shared_as_releases() -> None:
+    assert [component_links(component(slot=slot)) for slot in ("blue", "green")] == [
+        [
+            {"path": f"/opt/app/server/{slot}", "link": "releases/1.1"},
+            {"path": f"/opt/app/companions/deno/server@{slot}", "link": "releases/2.9.8"},
+        ]
+        for slot in ("blue", "green")
     ]
+
+
+def test_slots_have_no_file_in_common() -> None:
+    config = {"path": "/etc/app/app.yaml", "format": "yaml", "content": {}}
+    found = [{each["path"] for each in component_files(component(slot=slot, config=config))} for slot in SLOTS]
+    assert found[0] & found[1] == set()
+    assert "/etc/app/server.blue.yaml" in found[0] and "/etc/app/server.green.env" in found[1]
+
+
+def test_the_path_of_the_configuration_shows_that_of_the_slot_that_serves() -> None:
+    config = {"path": "/etc/app/app.yaml", "format": "yaml", "content": {}}
+    files = component_user_files([component(config=config), component(slot="green", serving="blue", config=config)])
+    assert {"path": "/etc/app/app.yaml", "link": "/etc/app/server.blue.yaml"} in files
+    assert len({each["path"] for each in files}) == len(files) == 3
 
 
 def test_a_release_is_put_beside_the_one_that_runs() -> None:
@@ -105,26 +128,27 @@ def test_a_package_has_no_former_release_to_go_back_to() -> None:
     packaged = component(release={"version": "distribution", "package": "app", "executable": "run"}, companions=[])
     (release,) = component_releases(packaged)
     assert release["links"] == {"blue": "distribution"}
-    assert component_links([packaged]) == []
+    assert component_links(packaged) == []
 
 
 def test_the_other_ports_have_to_be_the_unit_s_own_too() -> None:
     probe = {"kind": "http", "url": "http://10.0.0.4:8081/health", "status": [200], "start_timeout": 180}
-    beside = {**probe, "url": "http://10.0.0.4:8082/health"}
-    slots = {"blue": {"http": 8081, "metrics": 9091}, "green": {"http": 8082, "metrics": 9092}}
-    standin = {"slot": "green", "probe": beside}
-    own = component(probe=probe, slots=slots, listen="10.0.0.4", standin=standin)
+    own = component(probe=probe, ports={"http": 8081, "metrics": 9091}, listen="10.0.0.4")
     assert component_port_probes(own) == [
         {"kind": "tcp", "url": "tcp://10.0.0.4:9091", "deadline": 180, "unit": "app-server@blue.service"},
-        {"kind": "tcp", "url": "tcp://10.0.0.4:9092", "deadline": 180, "unit": "app-server@green.service"},
     ]
     assert component_port_probes({**own, "unused_ports": ["metrics"]}) == []
 
 
-def test_a_slot_starts_again_for_its_own_release() -> None:
-    home, standin = component_units(component(standin={"slot": "green"}))
-    assert {"/opt/app/server/blue", "/opt/app/companions/deno/current"} < set(home["files"])
-    assert standin["files"] == ["/etc/app/server.green.env", "/opt/app/server/green"]
+def test_a_slot_that_stands_in_does_not_come_back_with_its_host() -> None:
+    assert [component_units(component(), enabled)[0]["enabled"] for enabled in (True, False)] == [True, False]
+
+
+def test_slots_that_run_no_more_are_stopped() -> None:
+    both = [component(), component("worker", slot="green")]
+    assert [each["name"] for each in idle_units(both, [])] == ["app-server@green.service", "app-worker@blue.service"]
+    assert [each["name"] for each in idle_units(both, [component(slot="green")])] == ["app-worker@blue.service"]
+    assert {(each["state"], each["enabled"]) for each in idle_units(both, [])} == {("stopped", False)}
 
 
 @pytest.mark.parametrize(

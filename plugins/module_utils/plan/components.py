@@ -1,14 +1,12 @@
 # GNU General Public License v3.0+ (see LICENSE)
-"""What the role `service` is told of a component on a host: release, environment by slot, unit."""
+"""What the role `service` is told of a component in a slot of a host: release, environment, configuration, unit."""
 
 from __future__ import annotations
-
-import re
 
 from . import releases
 from .definitions import merge
 from .distributions import MACHINES
-from .model import SLOTS, Data, Host, Service
+from .model import Data, Host, Service
 from .network import LOOPBACK, POOLER_PORT, Topology, in_url
 from .releases import fill
 from .services import companions, settings, unused_ports
@@ -31,13 +29,15 @@ def _values(topology: Topology, service: Service, component: str, host: Host, sl
     return values
 
 
-def component(topology: Topology, service: Service, name: str, host: Host) -> Data:
-    """One entry of a slice's `components`."""
+def component(topology: Topology, service: Service, name: str, host: Host, slot: str | None = None) -> Data:
+    """One entry of a slice's `components`; of another slot than the one that serves, one of its `standins`.
+
+    A slot is whole: nothing of what it reads is read by the other one (docs/decisions/0005-slots.md).
+    """
     declared = service.components[name]
-    by_slot = {slot: _values(topology, service, name, host, slot) for slot in SLOTS}
-    common, slotted, secret = _environment(service, name, by_slot)
-    values = by_slot[service.slot]
-    ports = service.ports(name)
+    slot = slot or service.slot_on(host)
+    values = _values(topology, service, name, host, slot)
+    environment, secret = _environment(service, name, values)
     hardening = dict(declared.get("hardening", {}))
     needed = companions(service, name)
     for companion in needed.values():
@@ -52,9 +52,9 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
         "unit": unit,
         "user": declared.get("user", service.name),
         "version": service.version,
-        "slot": service.slot,
-        "standin": None,
-        "slots": {slot: {port: numbers[slot] for port, numbers in ports.items() if slot in numbers} for slot in SLOTS},
+        "slot": slot,
+        "serving": slot,
+        "ports": {port: numbers[slot] for port, numbers in service.ports(name).items() if slot in numbers},
         "unused_ports": unused_ports(service, name),
         "listen": topology.listen(host),
         "root": f"/opt/{service.name}/{name}",
@@ -64,8 +64,7 @@ def component(topology: Topology, service: Service, name: str, host: Host) -> Da
             {"name": key, **releases.ARCHIVE.describe(companion, given[key], given[key]["version"], values)}
             for key, companion in needed.items()
         ],
-        "environment": common,
-        "slot_environment": slotted,
+        "environment": environment,
         "secrets": secret,
         "config": _config(service, declared, values),
         "state": declared.get("state", []),
@@ -86,7 +85,7 @@ def sources(topology: Topology, service: Service, host: Host) -> list[str]:
     given = service.wanted.get("companions", {})
     found = []
     for name, declared in service.components.items():
-        values = _values(topology, service, name, host, service.slot)
+        values = _values(topology, service, name, host, service.slot_on(host))
         release = declared.get("release", {})
         wanted = service.wanted.get("release", {})
         programs = [releases.kind_of(release).describe(release, wanted, service.version, values)]
@@ -105,44 +104,22 @@ def _after(topology: Topology, service: Service, host: Host) -> list[str]:
     return ["pgbouncer.service", *(["postgresql.service"] if host == topology.database else [])]
 
 
-def _environment(service: Service, name: str, by_slot: dict[str, Data]) -> tuple[Data, Data, Data]:
-    """Variables that are the same in both slots, those of each slot, and those that hold a secret."""
-    common: Data = {}
-    slotted: Data = {slot: {"FLEET_SLOT": slot} for slot in SLOTS}
-    declared = service.components[name]
-    for port in _ports_in([*declared.get("command", []), *(declared.get("migrate") or [])]):
-        for slot in SLOTS:
-            slotted[slot][_port_variable(port)] = str(by_slot[slot].get(f"port.{port}", ""))
+def _environment(service: Service, name: str, values: Data) -> tuple[Data, Data]:
+    """Variables, and those of them that hold a secret."""
+    plain: Data = {"FLEET_SLOT": values["slot"]}
     secret = {
         key: f"{{secret.{key}}}"
         for key, rule in (service.contract.get("secrets") or {}).items()
         if rule.get("environment", True) and key in (service.wanted.get("secrets") or {})
     }
     for key, raw in settings(service, name).items():
-        filled = {slot: fill(raw, by_slot[slot]) for slot in SLOTS}
-        if "{secret." in raw:
-            secret[key] = filled[service.slot]
-        elif len(set(filled.values())) == 1:
-            common[key] = filled[service.slot]
-        else:
-            for slot in SLOTS:
-                slotted[slot][key] = filled[slot]
-    return common, slotted, secret
+        (secret if "{secret." in raw else plain)[key] = fill(raw, values)
+    return plain, secret
 
 
 def argument(word: str, values: Data) -> str:
-    """A word of a command as systemd's ExecStart has it. One unit serves both slots: what differs between them is a variable of the slot's own."""
-    plain = word.replace("$", "$$").replace("%", "%%")
-    own = {f"port.{port}": f"${{{_port_variable(port)}}}" for port in _ports_in([word])}
-    return fill(plain, {**values, **own, "slot": "%i"})
-
-
-def _ports_in(words: list[str]) -> list[str]:
-    return sorted({name for word in words for name in re.findall(r"\{port\.([A-Za-z0-9_]+)\}", word)})
-
-
-def _port_variable(port: str) -> str:
-    return f"FLEET_PORT_{port.upper()}"
+    """A word of a command as systemd's ExecStart has it."""
+    return fill(word.replace("$", "$$").replace("%", "%%"), values)
 
 
 def _config(service: Service, declared: Data, values: Data) -> Data | None:

@@ -3,19 +3,21 @@
 
 What a service reads at its start only (an environment, a secret) changes without an outage like this: the stand-in starts
 with the new, takes the traffic, the slot at home starts again, takes it back. A detour is the plan's own slices with the
-stand-in beside each component, so the roles carry it out as they do everything. See docs/decisions/0003-rotation.md.
+stand-ins beside the components, so the roles carry it out as they do everything. See docs/decisions/0003-rotation.md.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import Any
 
 from .components import component
 from .findings import Findings
-from .model import SLOTS, Data, Host, Service
+from .model import SLOTS, Data, Host, Service, other_slot
 from .network import Topology
 from .secrets import rules_of
+from .sets import slot_set
 from .slices import site
 
 NEXT = "__NEXT"  # after a secret's name: its value to be
@@ -37,9 +39,13 @@ def detour(topology: Topology, wanted: str, home: Data, findings: Findings) -> D
     if findings:
         return {}
     hosts = {host.name: _slice(topology, host, service, standin, secret, home[host.name]) for host in _hosts(topology)}
-    for found in hosts.values():
-        _check_config(found, service, secret, findings)
-    return {"service": name, "bridge": bridge, "hosts": hosts, "drain": _drain(service, standin)}
+    return {
+        "service": name,
+        "bridge": bridge,
+        "hosts": hosts,
+        "drain": {host.name: _drain(host, service, standin) for host in service.hosts},
+        "standin_sets": sorted({slot_set(entry) for own in hosts.values() for entry in own["standins"]}),
+    }
 
 
 def _hosts(topology: Topology) -> list[Host]:
@@ -51,12 +57,13 @@ def _bridge(service: Service) -> str:
 
 
 def _standin(service: Service, bridge: str | None) -> Service:
-    """The service as it is in its other slot, with the bridge's name for its own where there is one."""
-    other = next(slot for slot in SLOTS if slot != service.slot)
-    changes: Data = {"slot": other}
+    """The service as it is in its other slots, with the bridge's name for its own where there is one."""
+    wanted = {key: value for key, value in service.wanted.items() if key != "slot"}
     if bridge:
-        changes["database"] = {**service.wanted.get("database", {}), "user": bridge}
-    return dataclasses.replace(service, wanted={**service.wanted, **changes})
+        wanted["database"] = {**wanted.get("database", {}), "user": bridge}
+    return dataclasses.replace(
+        service, wanted=wanted, live={host.name: other_slot(service.slot_on(host)) for host in service.hosts}
+    )
 
 
 def _check(service: Service, secret: str, bridge: str | None, findings: Findings) -> None:
@@ -76,21 +83,11 @@ def _check(service: Service, secret: str, bridge: str | None, findings: Findings
                 )
 
 
-def _check_config(found: Data, service: Service, secret: str, findings: Findings) -> None:
-    for entry in found["components"]:
-        if entry["service"] == service.name and entry["standin"]["config"] != entry["config"]:
-            findings.add(
-                f"{service.variable}.secrets.{secret}",
-                f"cannot be rotated without an outage: {(entry['config'] or {}).get('path')} differs with it or with the slot, and both slots read that file",
-                "Set it by the environment in the definition",
-            )
-
-
 def _slice(topology: Topology, host: Host, service: Service, standin: Service, secret: str, home: Data) -> Data:
     changed = copy.deepcopy(home)
-    for entry in changed["components"]:
-        if entry["service"] == service.name:
-            entry["standin"] = _beside(entry, component(topology, standin, entry["component"], host), secret)
+    if host in service.hosts:
+        entries = [component(topology, standin, name, host) for name in service.components]
+        changed["standins"] = [{**_with_next(entry, secret), "serving": service.slot_on(host)} for entry in entries]
     if changed["edge"]:
         changed["edge"]["sites"] = [
             site(topology, standin, host) if entry["name"] == service.name else entry
@@ -101,33 +98,22 @@ def _slice(topology: Topology, host: Host, service: Service, standin: Service, s
     return changed
 
 
-def _beside(home: Data, other: Data, secret: str) -> Data:
-    """What the stand-in's own environment file has: it is read after the one that both slots share, and so wins."""
-    slot = other["slot"]
-    environment = {**other["environment"], **other["slot_environment"][slot]}
-    shared = {**home["environment"], **home["slot_environment"][slot]}
+def _with_next(entry: Data, secret: str) -> Data:
+    """With the value to be, wherever it has the secret."""
+    config = entry["config"]
     return {
-        "slot": slot,
-        "environment": {name: value for name, value in environment.items() if shared.get(name) != value},
-        "secrets": {name: _next(text, secret) for name, text in other["secrets"].items()},
-        "config": None if other["config"] is None else {**other["config"], "content": _next_in(other, secret)},
-        "probe": other["probe"],
+        **entry,
+        "secrets": _next(entry["secrets"], secret),
+        "config": config and {**config, "content": _next(config["content"], secret)},
     }
 
 
-def _next(text: str, secret: str) -> str:
-    return text.replace(f"{{secret.{secret}}}", f"{{secret.{secret}{NEXT}}}")
-
-
-def _next_in(other: Data, secret: str) -> object:
-    def walk(node: object) -> object:
-        if isinstance(node, dict):
-            return {key: walk(value) for key, value in node.items()}
-        if isinstance(node, list):
-            return [walk(value) for value in node]
-        return _next(node, secret) if isinstance(node, str) else node
-
-    return walk(other["config"]["content"])
+def _next(node: Any, secret: str) -> Any:
+    if isinstance(node, dict):
+        return {key: _next(value, secret) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_next(value, secret) for value in node]
+    return node.replace(f"{{secret.{secret}}}", f"{{secret.{secret}{NEXT}}}") if isinstance(node, str) else node
 
 
 def _let_in(changed: Data, database: Data, bridge: str) -> None:
@@ -157,9 +143,11 @@ def _let_in(changed: Data, database: Data, bridge: str) -> None:
         ]
 
 
-def _drain(service: Service, standin: Service) -> Data:
-    """Ports whose requests have to end before a slot stops."""
+def _drain(host: Host, service: Service, standin: Service) -> Data:
+    """Ports of a host whose requests have to end before a slot stops."""
     return {
-        key: sorted(ports["http"][each.slot] for name in each.components if "http" in (ports := each.ports(name)))
+        key: sorted(
+            ports["http"][each.slot_on(host)] for name in each.components if "http" in (ports := each.ports(name))
+        )
         for key, each in (("home", service), ("standin", standin))
     }

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 Data = dict[str, Any]
 SLOTS = ("blue", "green")
+
+
+def other_slot(slot: str) -> str:
+    return SLOTS[1 - SLOTS.index(slot)]
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,15 @@ class Host:
 
 @dataclass(frozen=True)
 class Inventory:
-    """All that the inventory says: hosts, groups, and the `fleet_*` variables by name."""
+    """All that the inventory says: hosts, groups, and the `fleet_*` variables by name.
+
+    `live` is what the hosts say, where they have been asked: the slot that serves, by service and host.
+    """
 
     hosts: dict[str, Host]
     groups: dict[str, list[str]]
     variables: Data = field(default_factory=dict)
+    live: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def services(self) -> dict[str, Data]:
@@ -60,6 +69,8 @@ class Service:
     wanted: Data
     contract: Data
     hosts: tuple[Host, ...]
+    # The slot that serves, by host, as the hosts have it.
+    live: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def variable(self) -> str:
@@ -92,9 +103,9 @@ class Service:
             **self.wanted.get("database", {}),
         }
 
-    @property
-    def slot(self) -> str:
-        return str(self.wanted.get("slot", "blue"))
+    def slot_on(self, host: Host) -> str:
+        """The slot that serves on a host: the inventory's where it names one, else the host's own, else the first."""
+        return str(self.wanted.get("slot") or self.live.get(host.name) or SLOTS[0])
 
     def ports(self, component: str) -> dict[str, dict[str, int]]:
         """Ports of a component by name and slot, the inventory's over the definition's. What only the inventory has is a finding."""

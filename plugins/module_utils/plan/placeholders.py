@@ -62,21 +62,12 @@ def _check_settings(service: Service, component: str, findings: Findings) -> Non
     for path, text in [*leaves(own, f"{here}.settings"), *leaves(given, f"{service.variable}.settings")]:
         _check_text(service, component, path, text, PLAIN, findings)
     content = (declared.get("config") or {}).get("content", {})
-    # Both slots read the one file.
-    known = [word for word in PLAIN if word != "slot"]
     for root, node in (
         (f"{here}.config.content", content),
         (f"{service.variable}.config", service.wanted.get("config", {})),
     ):
         for path, text in leaves(node, root):
-            if re.search(r"\{(port\.|slot\})", text):
-                findings.add(
-                    root,
-                    "has a port or the slot, and both slots read the one file",
-                    "Pass it by settings or command, which each slot has of its own",
-                )
-            else:
-                _check_text(service, component, path, text, known, findings)
+            _check_text(service, component, path, text, PLAIN, findings)
 
 
 def _check_addresses(service: Service, component: str, findings: Findings) -> None:

@@ -58,7 +58,7 @@ def _service(
             f"Choose a version in one of: {ranges}",
         )
         return None
-    service = Service(name, version, wanted, applicable, hosts)
+    service = Service(name, version, wanted, applicable, hosts, inventory.live.get(name, {}))
     secrets.check(service, findings)
     releases.check(service, findings)
     _check_companions(service, findings)

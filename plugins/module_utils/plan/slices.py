@@ -54,12 +54,13 @@ def slice_of(topology: Topology, host: Host) -> Data:
     roles = [role for role in ROLES if present[role]]
     extensions = sorted({extension for service in databases for extension in (service.database or {})["extensions"]})
     distribution = distributions.DISTRIBUTIONS[host.os]
+    components = [component(topology, service, name, host) for service in services for name in service.components]
     return {
         "name": host.name,
         "address": host.address,
         "os": host.os,
         "roles": roles,
-        "sets": sets(roles, hardening.active(host)),
+        "sets": sets(roles, hardening.active(host), [entry["unit"] for entry in components]),
         "packages": sorted(
             {
                 *distributions.packages(distribution, roles, extensions),
@@ -76,7 +77,9 @@ def slice_of(topology: Topology, host: Host) -> Data:
         "certificates": certificates.certificates(topology, host),
         "postgres": _postgres(topology, host, distribution.postgres, databases) if present["postgres"] else None,
         "pooler": _pooler(topology, host, pooled) if pooled else None,
-        "components": [component(topology, service, name, host) for service in services for name in service.components],
+        "components": components,
+        # Slots that run beside those: during a rotation or a rollout.
+        "standins": [],
         "edge": {"sites": [site(topology, service, host) for service in topology.services if service.domains]}
         if is_edge
         else None,
@@ -181,7 +184,7 @@ def site(topology: Topology, service: Service, edge: Host) -> Data:
                 "servers": [
                     {
                         "address": topology.upstream(host, edge),
-                        "port": service.ports(name)["http"][service.slot],
+                        "port": service.ports(name)["http"][service.slot_on(host)],
                         "host": host.name,
                     }
                     for host in service.hosts

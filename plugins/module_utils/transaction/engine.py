@@ -227,8 +227,9 @@ class Transaction:
             return [], []
         states = self.units.states(names)
         coming = [item.path for item in self.spec.files]
+        up = {item.name for item in self.spec.units if item.enabled or item.state != "stopped"}
         for name, state in states.items():
-            if not state.known and not any(belongs(path, name) for path in coming):
+            if name in up and not state.known and not any(belongs(path, name) for path in coming):
                 difference.problems.append(
                     f"units: there is no {name} on this host; install what brings it before, or list its file in files"
                 )

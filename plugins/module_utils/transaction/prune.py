@@ -154,7 +154,9 @@ class Prune:
 
     def _unwanted(self) -> list[str]:
         names = [name for name in recorded(self.root) if name not in self.keep]
-        return names if self.among is None else [name for name in reversed(self.among) if name in names]
+        if self.among is None:
+            return names
+        return [name for pattern in reversed(self.among) for name in names if fnmatch.fnmatchcase(name, pattern)]
 
     def _protect(self, name: str) -> None:
         path = manifest_path(name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,16 @@ def three_tiers(**variables: Any) -> Inventory:
     return Inventory(hosts, {"all": names, **groups}, wanted)
 
 
-def plan(inventory: Inventory, *folders: Path, undefined: Sequence[Finding] = (), rotate: str | None = None) -> Plan:
+def plan(
+    inventory: Inventory,
+    *folders: Path,
+    undefined: Sequence[Finding] = (),
+    rotate: str | None = None,
+    live: Mapping[str, Mapping[str, str]] | None = None,
+) -> Plan:
     schema = json.loads((SERVICES / "schema" / "inventory.schema.json").read_text())
     return compute(
-        inventory,
+        dataclasses.replace(inventory, live=live or {}),
         Definitions([SERVICES, *folders], SERVICES / "schema" / "definition.schema.json"),
         schema,
         undefined,

@@ -28,20 +28,39 @@ def test_an_ordinary_plan_has_none_and_a_detour_leaves_it_as_it_is() -> None:
 
 def test_the_slot_at_home_stays_as_it_is() -> None:
     home, found = detour()
-    before, after = home["web1"]["components"][0], copy.deepcopy(found["hosts"]["web1"]["components"][0])
-    assert before["standin"] is None and after["standin"]
-    after["standin"] = None
-    assert after == before
+    assert home["web1"]["standins"] == []
+    assert found["hosts"]["web1"]["components"] == home["web1"]["components"]
+    assert found["standin_sets"] == ["fluxbase-server@green"]
 
 
-def test_the_stand_in_has_the_new_value_and_a_login_of_its_own() -> None:
-    standin = detour()[1]["hosts"]["web1"]["components"][0]["standin"]
-    assert standin["slot"] == "green"
-    # All else is in the files that each slot and both of them have anyway.
-    assert standin["environment"] == {"FLUXBASE_DATABASE_USER": "fluxbase_rotation"}
+def test_the_stand_in_is_the_service_in_its_other_slot_with_the_new_value_and_a_login_of_its_own() -> None:
+    home, found = detour()
+    (standin,) = found["hosts"]["web1"]["standins"]
+    (own,) = home["web1"]["components"]
+    assert (standin["slot"], standin["serving"]) == ("green", "blue")
+    assert standin["environment"] == {
+        **own["environment"],
+        "FLEET_SLOT": "green",
+        "FLUXBASE_DATABASE_USER": "fluxbase_rotation",
+        "FLUXBASE_SERVER_ADDRESS": "127.0.0.1:8082",
+        "FLUXBASE_BASE_URL": "http://127.0.0.1:8082",
+        "FLUXBASE_METRICS_PORT": "9092",
+    }
     assert standin["secrets"]["FLUXBASE_DATABASE_PASSWORD"] == "{secret.FLUXBASE_DATABASE_PASSWORD__NEXT}"
     assert standin["secrets"]["FLUXBASE_AUTH_JWT_SECRET"] == "{secret.FLUXBASE_AUTH_JWT_SECRET}"
     assert standin["probe"]["url"] == "http://127.0.0.1:8082/health"
+
+
+def test_it_stands_in_for_the_slot_that_serves_on_its_host() -> None:
+    made = plan(three_tiers(), rotate=JWT, live={"fluxbase": {"app1": "green", "app3": "blue"}})
+    assert made.findings.items == []
+    found = {name: [entry["slot"] for entry in own["standins"]] for name, own in made.detour["hosts"].items()}
+    assert {name: slots for name, slots in found.items() if slots} == {
+        "app1": ["blue"],
+        "app2": ["green"],
+        "app3": ["green"],
+    }
+    assert made.detour["drain"]["app1"] == {"home": [8082], "standin": [8081]}
 
 
 def test_an_address_with_the_password_in_it_has_the_other_login_as_well() -> None:
@@ -54,7 +73,7 @@ def test_an_address_with_the_password_in_it_has_the_other_login_as_well() -> Non
         },
     )
     _home, found = detour(inventory=one_host(fleet_services={"fluxbase": old}))
-    address = found["hosts"]["web1"]["components"][0]["standin"]["secrets"]["DATABASE_URL"]
+    address = found["hosts"]["web1"]["standins"][0]["secrets"]["DATABASE_URL"]
     assert address.startswith("postgresql://fluxbase_rotation:{secret.FLUXBASE_DATABASE_PASSWORD__NEXT}@")
 
 
@@ -98,9 +117,9 @@ def test_every_edge_sends_to_the_stand_ins_and_nothing_else_changes() -> None:
                 server["port"] = 8082
         assert slice_["edge"] == before["edge"]
         assert [
-            each for each in slice_ if slice_[each] != before[each] and each not in ("components", "postgres", "pooler")
+            each for each in slice_ if slice_[each] != before[each] and each not in ("standins", "postgres", "pooler")
         ] == []
-    assert found["drain"] == {"home": [8081], "standin": [8082]}
+    assert found["drain"] == {name: {"home": [8081], "standin": [8082]} for name in ("app1", "app2", "app3")}
 
 
 @pytest.mark.parametrize(

@@ -190,16 +190,12 @@ def test_a_command_has_the_slot_s_own_ports(tmp_path: Path) -> None:
     component = planned(tmp_path, {"components": {"server": {"command": words}}}).hosts["web1"]["components"][0]
     assert component["command"] == [
         "{executable}",
-        "--at=127.0.0.1:${FLEET_PORT_HTTP}",
+        "--at=127.0.0.1:8281",
         "--slot",
-        "%i",
+        "blue",
         "100%% $$5",
         "push.example.com",
     ]
-    assert {slot: found["FLEET_PORT_HTTP"] for slot, found in component["slot_environment"].items()} == {
-        "blue": "8281",
-        "green": "8282",
-    }
 
 
 @pytest.mark.parametrize(
@@ -207,19 +203,18 @@ def test_a_command_has_the_slot_s_own_ports(tmp_path: Path) -> None:
     [
         ({"command": ["{executable}", "{secret.TOKEN}"]}, "command", "every user of the host sees"),
         ({"command": ["{executable}", "{port.admin}"]}, "command", "Take one of: {port.http}"),
-        (
-            {"config": {"path": "/etc/push/push.yml", "format": "yaml", "content": {"listen": ":{port.http}"}}},
-            "config.content",
-            "both slots read the one file",
-        ),
     ],
-    ids=["secret", "port", "config"],
+    ids=["secret", "port"],
 )
-def test_what_neither_slot_nor_command_can_have(
-    tmp_path: Path, component: dict[str, Any], key: str, words: str
-) -> None:
+def test_what_a_command_cannot_have(tmp_path: Path, component: dict[str, Any], key: str, words: str) -> None:
     found = refused(planned(tmp_path, {"components": {"server": component}}))
     assert words in found[f"services/push.yml.components.server.{key}"]
+
+
+def test_a_configuration_file_is_each_slot_s_own(tmp_path: Path) -> None:
+    config = {"path": "/etc/push/push.yml", "format": "yaml", "content": {"listen": ":{port.http}", "as": "{slot}"}}
+    component = planned(tmp_path, {"components": {"server": {"config": config}}}).hosts["web1"]["components"][0]
+    assert component["config"]["content"] == {"listen": ":8281", "as": "blue"}
 
 
 def test_the_example_is_planned_as_it_stands() -> None:

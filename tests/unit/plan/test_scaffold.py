@@ -48,7 +48,7 @@ def test_the_plan_takes_the_definition_and_the_inventory_s_lines_as_they_are(
     made = plan(one_host(fleet_services=entry), tmp_path)
     assert made.findings.items == []
     component = made.hosts["web1"]["components"][0]
-    assert component["slots"] == {"blue": {"http": 8103}, "green": {"http": 8104}}
+    assert (component["slot"], component["ports"]) == ("blue", {"http": 8103})
     assert bool(made.hosts["web1"]["pooler"]) == (wish.get("database") == "yes")
 
 

@@ -13,6 +13,9 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.plan.slices import 
 from .fixtures import ROOT, one_host, plan, three_tiers
 
 HARDENING = ("hardening", "hardening-audit")
+SLOTS = ("fluxbase-server@blue", "fluxbase-server@green")
+# One for each slot, in a loop.
+PATTERNS = {"{{ entry | selfhost.fleet.component_set }}": ("*@blue", "*@green")}
 
 
 def _names(node: Any) -> Iterator[str]:
@@ -23,7 +26,7 @@ def _names(node: Any) -> Iterator[str]:
     elif isinstance(node, dict):
         for key, value in node.items():
             if key == "selfhost.fleet.config_set":
-                yield value["name"]
+                yield from PATTERNS.get(value["name"], (value["name"],))
             elif key == "selfhost.fleet.admins":
                 yield "admins"
             else:
@@ -46,7 +49,7 @@ def test_the_order_is_that_of_the_site() -> None:
 
 def test_a_host_keeps_what_its_roles_make() -> None:
     everything = plan(one_host(fleet_certificates={"mode": "acme"})).hosts["web1"]["sets"]
-    assert everything["keep"] == everything["among"]
+    assert everything["keep"] == [*(name for name in everything["among"] if "*" not in name), *SLOTS]
     hosts = plan(three_tiers()).hosts
     assert hosts["app1"]["sets"]["keep"] == [
         "baseline",
@@ -59,6 +62,7 @@ def test_a_host_keeps_what_its_roles_make() -> None:
         "pooler",
         "service-users",
         "service",
+        *SLOTS,
     ]
     assert hosts["edge1"]["sets"]["keep"] == [
         "baseline",
@@ -75,8 +79,8 @@ def test_a_host_keeps_what_its_roles_make() -> None:
 
 
 def test_a_host_without_roles_keeps_nothing() -> None:
-    assert sets([], [])["keep"] == []
+    assert sets([], [], [])["keep"] == []
 
 
 def test_the_set_of_an_item_that_is_switched_off_goes() -> None:
-    assert sets(["baseline", "hardening"], ["audit"])["keep"] == ["baseline", "hardening", "hardening-audit"]
+    assert sets(["baseline", "hardening"], ["audit"], [])["keep"] == ["baseline", "hardening", "hardening-audit"]

@@ -31,14 +31,34 @@ def test_one_host_is_everything() -> None:
     assert {"nginx", "postgresql-17", "postgresql-17-pgvector", "pgbouncer", "nftables"} <= set(web1["packages"])
 
 
-def test_the_component_has_both_slots() -> None:
+def test_a_component_is_whole_in_its_slot() -> None:
     server = plan(one_host()).hosts["web1"]["components"][0]
-    assert server["slot_environment"]["blue"]["FLUXBASE_SERVER_ADDRESS"] == "127.0.0.1:8081"
-    assert server["slot_environment"]["green"]["FLUXBASE_SERVER_ADDRESS"] == "127.0.0.1:8082"
-    assert server["slot_environment"]["green"]["FLUXBASE_METRICS_PORT"] == "9092"
+    assert server["environment"]["FLUXBASE_SERVER_ADDRESS"] == "127.0.0.1:8081"
     assert server["environment"]["FLUXBASE_DATABASE_PORT"] == "6432"
+    assert server["ports"] == {"http": 8081, "metrics": 9091}
     assert server["release"]["member"] == "fluxbase-server-linux-amd64"
     assert server["release"]["source"].endswith("/v2026.3.6/fluxbase-server-linux-amd64.tar.gz")
+
+
+def test_the_slot_is_the_host_s_own_and_the_edges_know_it() -> None:
+    made = plan(three_tiers(), live={"fluxbase": {"app1": "green"}})
+    found = {name: made.hosts[name]["components"][0] for name in ("app1", "app2")}
+    assert {name: (each["slot"], each["ports"]["http"]) for name, each in found.items()} == {
+        "app1": ("green", 8082),
+        "app2": ("blue", 8081),
+    }
+    assert found["app1"]["environment"]["FLUXBASE_METRICS_PORT"] == "9092"
+    (upstream,) = made.hosts["edge2"]["edge"]["sites"][0]["upstreams"]
+    assert {server["host"]: server["port"] for server in upstream["servers"]} == {
+        "app1": 8082,
+        "app2": 8081,
+        "app3": 8081,
+    }
+
+
+def test_a_slot_that_the_inventory_names_comes_before_that_of_the_host() -> None:
+    pinned = one_host(fleet_services={"fluxbase": fluxbase(slot="blue")})
+    assert plan(pinned, live={"fluxbase": {"web1": "green"}}).hosts["web1"]["components"][0]["slot"] == "blue"
 
 
 def test_a_port_that_a_setting_switches_off_is_not_asked() -> None:
@@ -115,7 +135,7 @@ def test_no_secret_is_in_the_plan() -> None:
 def test_addresses_of_ipv6_stand_in_brackets_before_a_port() -> None:
     server = plan(three_tiers(addresses="2001:db8::{}")).hosts["app1"]["components"][0]
     assert server["listen"] == "2001:db8::13"
-    assert server["slot_environment"]["blue"]["FLUXBASE_SERVER_ADDRESS"] == "[2001:db8::13]:8081"
+    assert server["environment"]["FLUXBASE_SERVER_ADDRESS"] == "[2001:db8::13]:8081"
     assert server["probe"]["url"] == "http://[2001:db8::13]:8081/health"
 
 

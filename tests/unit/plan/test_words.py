@@ -77,9 +77,8 @@ def test_in_a_configuration_file_of_either(tmp_path: Path, text: str) -> None:
     assert list(found) == ["fleet_services.notes.config.c"]
 
 
-def test_a_port_in_the_inventorys_configuration_file(tmp_path: Path) -> None:
-    found = refused(tmp_path, server(config=config("x")), config={"c": "{port.http}"})
-    assert "both slots read the one file" in found["fleet_services.notes.config"]
+def test_a_port_and_the_slot_in_a_configuration_file(tmp_path: Path) -> None:
+    assert refused(tmp_path, server(config=config("{slot}")), config={"c": "{port.http}"}) == {}
 
 
 @pytest.mark.parametrize(
