@@ -12,7 +12,7 @@ from fleetbed.host import Host
 
 SETS = (
     *("baseline", "time", "hardening", "ssh", "firewall", "bans"),
-    *("postgres", "pooler", "service-users", "service", "edge"),
+    *("postgres", "pooler", "service-users", "fluxbase-server@blue", "service", "edge"),
 )
 MANIFESTS = "/var/lib/selfhost/config"
 FIREWALL = "/etc/selfhost/firewall.nft"
@@ -43,12 +43,7 @@ def read(host: Host, part: dict[str, Any], folder: Path) -> dict[str, Any]:
         "releases": [_release(component) for component in components],
         "units": {
             "running": [f"{each['unit']}@{each['slot']}.service" for each in components],
-            "idle": [
-                f"{each['unit']}@{slot}.service"
-                for each in components
-                for slot in each["slot_environment"]
-                if slot != each["slot"]
-            ],
+            "idle": [],
         },
         "probes": [each["probe"]["url"] for each in components],
         "domains": [site["domains"][0] for site in part["edge"]["sites"]],

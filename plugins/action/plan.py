@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -10,6 +11,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.plan.compute import
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader
 
 ROTATE = "ansible-playbook selfhost.fleet.rotate"
+ARGUMENTS = {"rotate": {"type": "str", "no_log": False}, "again": {"type": "bool", "default": False}}
 
 
 class ActionModule(ActionBase):
@@ -20,8 +22,11 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _checked, options = self.validate_argument_spec(argument_spec={"rotate": {"type": "str", "no_log": False}})
-        reader = InventoryReader(self._templar, task_vars or {})
+        _checked, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        variables = task_vars or {}
+        reader = InventoryReader(self._templar, variables)
+        if options["again"] and _holds(variables["ansible_facts"].get("fleet_plan"), reader.live()):
+            return {**result, "changed": False}
         inventory = reader.inventory()
         plan = compute(inventory, reader.definitions(), reader.schema(), reader.undefined, rotate=options["rotate"])
         if plan.findings:
@@ -37,3 +42,12 @@ class ActionModule(ActionBase):
         result["ansible_facts"] = {"fleet_plan": plan.as_fact()}
         result["changed"] = False
         return result
+
+
+def _holds(plan: Any, live: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether every host serves from the slot that the plan has for it."""
+    return bool(plan) and all(
+        live.get(entry["service"], {}).get(host, entry["slot"]) == entry["slot"]
+        for host, own in plan["hosts"].items()
+        for entry in own["components"]
+    )

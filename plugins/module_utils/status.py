@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,6 @@ from typing import Any
 Data = dict[str, Any]
 FOUNDATION = ("nginx.service", "pgbouncer.service", "postgresql@*.service")
 PROPERTIES = ("ActiveState", "SubState", "ActiveEnterTimestamp", "NRestarts", "Result")
-
-
-def notes(folder: Path) -> list[Data]:
-    """One note per component; none where the role has not been there."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 def properties(text: str) -> dict[str, str]:

@@ -21,6 +21,13 @@ options:
       - A secret that is about to change, as C(service.NAME). The plan then has C(detour), by which the service's other slot
         stands in while it does; see C(docs/decisions/0003-rotation.md).
     type: str
+  again:
+    description:
+      - Compute nothing where the plan is in the facts already, and every host serves from the slot that it has there.
+      - Slots are the hosts' to know. The first plan of a run finds the mistakes before any host is asked, and takes the first slot for
+        granted where the inventory names none; what M(selfhost.fleet.serving_facts) then finds is in the second.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Changes nothing in any mode.

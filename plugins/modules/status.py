@@ -85,11 +85,11 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.certificate.host import Openssl  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.certificate.standing import standing  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.probe import ProbeSpec, probe  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.serving import notes  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.status import (  # noqa: E402
     FOUNDATION,
     PROPERTIES,
     foundation,
-    notes,
     renewal,
     state,
 )

@@ -13,6 +13,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings impor
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.hosts import read_host
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Inventory
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.secrets import PLAYBOOK
+from ansible_collections.selfhost.fleet.plugins.module_utils.serving import SERVING_FACT
 
 SERVICES = Path(__file__).resolve().parents[2] / "services"
 UNDEFINED = object()
@@ -26,6 +27,8 @@ NOT_FLEET_WIDE = {
     "fleet_ssh_port",
     "fleet_hardening",
     "fleet_plan",
+    "fleet_serving",
+    "fleet_settled",
     "fleet_local_ca_dir",
     "fleet_secrets",
     "fleet_secrets_next",
@@ -62,7 +65,16 @@ class InventoryReader:
             if name.startswith("fleet_") and name not in NOT_FLEET_WIDE
             if (found := self.resolve(name, value)) is not UNDEFINED
         }
-        return Inventory(hosts=hosts, groups=groups, variables=wanted)
+        return Inventory(hosts=hosts, groups=groups, variables=wanted, live=self.live())
+
+    def live(self) -> dict[str, dict[str, str]]:
+        """The slots that serve, by service and host, of the hosts that have been asked (selfhost.fleet.serving_facts)."""
+        found: dict[str, dict[str, str]] = {}
+        for host in self._variables["groups"]["all"]:
+            facts = self._variables["hostvars"][host].get("ansible_facts") or {}
+            for service, serving in (facts.get(SERVING_FACT) or {}).items():
+                found.setdefault(str(service), {})[host] = str(serving["slot"])
+        return found
 
     def unfinished(self) -> list[str]:
         """Rotations that were begun, as `service.NAME`; their values are not looked at."""

@@ -20,6 +20,7 @@ from fleetbed.host import Host
 from fleetbed.releases import FOREIGN, HERE, NEW, archive, elf, link, script
 from fleetbed.site import UNIT, Site, main_pid, psql
 
+SLOT = "fluxbase-server@blue"
 COMPONENT = "/opt/fluxbase/server"
 
 
@@ -428,7 +429,7 @@ def cut_ssh(host: Host) -> None:
 def test_cut_off_in_the_middle_of_a_transaction(site: Site, how: str) -> None:
     origin = f"https://{how}.test"
     running = site.start(playbook=site.only("service"), changes=setting(site, origin))
-    in_the_middle(site.host, "service")
+    in_the_middle(site.host, SLOT)
     if how == "connection":
         cut_ssh(site.host)
     elif how == "reboot":
@@ -441,7 +442,7 @@ def test_cut_off_in_the_middle_of_a_transaction(site: Site, how: str) -> None:
     site.answers_within(120)
     if how == "connection":
         message = cut.failed[0].result["msg"]
-        assert "The connection was lost while the set service was put in place" in message
+        assert f"The connection was lost while the set {SLOT} was put in place" in message
         assert "Run again" in message
     site.run(playbook=site.only("service"), changes=setting(site, origin))
     assert setting_that_runs(site) == origin
@@ -449,7 +450,7 @@ def test_cut_off_in_the_middle_of_a_transaction(site: Site, how: str) -> None:
     assert site.host.root("find /var/lib/selfhost/transactions -mindepth 1 -type d").stdout == ""
 
 
-MOMENTS = ("baseline", "postgres", "pooler", "service", "edge")
+MOMENTS = ("baseline", "postgres", "pooler", SLOT, "edge")
 
 
 def test_a_controller_that_is_killed_again_and_again(site: Site) -> None:

@@ -227,7 +227,7 @@ def said_of_changes(host: Host) -> str:
 def test_a_change_of_what_is_watched_is_told_once(site: Fleet) -> None:
     assert site.host.root("systemctl is-active selfhost-integrity.timer").stdout.strip() == "active"
     said_of_changes(site.host)
-    secret = "/etc/fluxbase/server.env"
+    secret = "/etc/fluxbase/server.blue.env"
     site.host.root(
         f"cp -a {secret} /run/kept; echo '# changed' >>{secret}; chmod u+s /usr/bin/tac; touch /home/admin/.ssh/rc"
     )

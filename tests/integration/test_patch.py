@@ -21,7 +21,7 @@ from fleetbed.service import DOMAIN, SHARED_SETTINGS, fluxbase
 PLAYBOOKS = REPOSITORY / "playbooks"
 UNIT = "fluxbase-server@blue.service"
 CA_ON_CLIENT = "/root/patch-ca.pem"
-ENVIRONMENT = "/etc/fluxbase/server.env"
+ENVIRONMENT = "/etc/fluxbase/server.blue.env"
 
 # Asks until the file is there; prints how often which answer came. Each request over a connection of its own.
 TRAFFIC = """

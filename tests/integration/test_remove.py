@@ -140,7 +140,7 @@ def test_it_goes_and_its_data_stay_and_the_other_one_notices_nothing(site: Site)
     run = remove(site, "notes")
     for path in (
         "/etc/nginx/sites-enabled/notes.conf",
-        "/etc/systemd/system/notes-web@.service",
+        "/etc/systemd/system/notes-web@blue.service",
         "/etc/notes",
         "/etc/selfhost/services/notes-web.json",
         "/etc/selfhost/tls/notes.test",

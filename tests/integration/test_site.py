@@ -189,7 +189,7 @@ def test_the_service_reaches_the_database_through_the_pool_alone(site: Site) -> 
     assert {port for port in sessions if not any(f":{port} " in line for line in to_postgres)} == set()
     to_pooler = site.host.root(["ss", "-Htnp", "state", "established", "dport = :6432"]).stdout
     assert f"pid={service}," in to_pooler
-    assert 'FLUXBASE_DATABASE_PORT="6432"' in site.host.read("/etc/fluxbase/server.env")
+    assert 'FLUXBASE_DATABASE_PORT="6432"' in site.host.read("/etc/fluxbase/server.blue.env")
 
 
 def test_websockets_pass_notifications_on_to_every_client(site: Site) -> None:
@@ -359,7 +359,7 @@ def test_a_reboot_brings_everything_back(site: Site) -> None:
 
 def test_no_secret_is_in_the_output_of_a_run(converged: tuple[Site, Run]) -> None:
     site, run = converged
-    assert "server.env" in run.output, "a run that says nothing shows nothing"
+    assert "server.blue.env" in run.output, "a run that says nothing shows nothing"
     assert [name for name, value in site.secrets.items() if value in run.output] == []
 
 
@@ -408,9 +408,9 @@ def test_no_file_with_a_secret_is_for_others(site: Site) -> None:
         stdin=patterns(site),
         check=False,
     ).stdout.splitlines()
-    assert "600 root /etc/fluxbase/server.env" in found, "the search finds what there is"
+    assert "600 root /etc/fluxbase/server.blue.env" in found, "the search finds what there is"
     assert [line for line in found if int(line.split()[0], 8) & 0o007] == []
-    assert [line for line in found if not line.endswith(" /etc/fluxbase/server.env")] == []
+    assert [line for line in found if not line.endswith(" /etc/fluxbase/server.blue.env")] == []
 
 
 # Mistakes

@@ -104,7 +104,7 @@ def test_a_release_that_fails_leaves_the_one_before(site: Site, variant: str, wo
     # Once as the operator does it: all roles.
     playbook = SITE if variant == "crash-at-start" else None
     failed = upgrade(site, variant, playbook=playbook, expect_failure=True).failed
-    assert [outcome.task for outcome in failed] == ["selfhost.fleet.service : Run the components in their slots"]
+    assert [outcome.task for outcome in failed] == ["selfhost.fleet.service : Run a component in its slot"]
     message = failed[0].result["msg"]
     for word in [*words, BACK]:
         assert word in message
@@ -120,7 +120,7 @@ def test_a_release_that_fails_leaves_the_one_before(site: Site, variant: str, wo
 def test_a_single_crash_at_start_is_retried(site: Site) -> None:
     upgrade(site, "crash-once")
     serves_alone(site, VERSIONS["crash-once"])
-    assert links(site.host)["/opt/fluxbase/companions/pgschema/current"] == "releases/1.2.3"
+    assert links(site.host)["/opt/fluxbase/companions/pgschema/server@blue"] == "releases/1.2.3"
     journal = site.host.root(["journalctl", "--unit", UNIT, "--output", "cat"]).stdout
     assert journal.count("conn closed") >= 1
 
@@ -128,7 +128,7 @@ def test_a_single_crash_at_start_is_retried(site: Site) -> None:
 def test_a_release_that_hangs_in_its_stop_is_left_behind(site: Site) -> None:
     upgrade(site, "hang-on-stop")
     serves_alone(site, VERSIONS["hang-on-stop"])
-    result = upgrade(site, "none").of("selfhost.fleet.service : Run the components in their slots").result
+    result = upgrade(site, "none").of("selfhost.fleet.service : Run a component in its slot").result
     assert result["timings_ms"]["apply"] >= STOP_TIMEOUT * 1000
     serves_alone(site, VERSIONS["none"])
 
@@ -138,7 +138,7 @@ def test_a_stop_that_ends_in_a_kill_leaves_no_failed_unit(site: Site) -> None:
     upgrade(site, "hang-on-stop")
     changes = {"slot": "green"}
     run = upgrade(site, "none", playbook=site.only("service", "edge"), changes=changes)
-    result = run.of("selfhost.fleet.service : Run the components in their slots").result
+    result = run.of("selfhost.fleet.service : Run a component in its slot").result
     assert f"{UNIT} did not end by itself when it was stopped (timeout" in "".join(result["warnings"])
     serves_alone(site, VERSIONS["none"], "green")
     again = upgrade(site, "none", playbook=SITE, changes=changes)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhost.fleet.plugins.filter.report import STYLE, Row, status_html, status_table, verdict
-from ansible_collections.selfhost.fleet.plugins.module_utils.status import foundation, notes, renewal, state
+from ansible_collections.selfhost.fleet.plugins.module_utils.serving import notes
+from ansible_collections.selfhost.fleet.plugins.module_utils.status import foundation, renewal, state
 
 NOTE = {
     "service": "fluxbase",

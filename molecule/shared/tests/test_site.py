@@ -9,7 +9,7 @@ import pytest
 from testinfra.host import Host
 
 DOMAIN = "fluxbase.localhost"
-ENVIRONMENT_FILES = "/etc/fluxbase/server.env", "/etc/fluxbase/server.blue.env", "/etc/fluxbase/server.green.env"
+ENVIRONMENT_FILES = ("/etc/fluxbase/server.blue.env",)
 OPEN = 22, 80, 443
 
 

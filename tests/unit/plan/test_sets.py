@@ -15,7 +15,7 @@ from .fixtures import ROOT, one_host, plan, three_tiers
 HARDENING = ("hardening", "hardening-audit")
 SLOTS = ("fluxbase-server@blue", "fluxbase-server@green")
 # One for each slot, in a loop.
-PATTERNS = {"{{ entry | selfhost.fleet.component_set }}": ("*@blue", "*@green")}
+PATTERNS = {"{{ __service_slot | selfhost.fleet.component_set }}": ("*@blue", "*@green")}
 
 
 def _names(node: Any) -> Iterator[str]:

@@ -1,0 +1,57 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""What serves on a host: see module_utils/serving.py."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: serving_facts
+short_description: Tells which slots and versions serve on a host
+version_added: 0.1.0
+author:
+  - The selfhost.fleet authors (@selfhost)
+description:
+  - Reads the notes that the role P(selfhost.fleet.service#role) leaves on a host.
+  - M(selfhost.fleet.plan) takes the slots from this fact where it is there.
+attributes:
+  check_mode:
+    description: Changes nothing in any mode.
+    support: full
+  diff_mode:
+    description: Has nothing to compare.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Ask the hosts which slots serve
+  selfhost.fleet.serving_facts:
+
+- name: Compute the plan again where they are others than those it has
+  selfhost.fleet.plan:
+    again: true
+  run_once: true
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: What M(selfhost.fleet.plan) looks up.
+  returned: always
+  type: dict
+  contains:
+    fleet_serving:
+      description: By service, the C(slot) and the C(version) that serve.
+      type: dict
+      returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.serving import SERVING_FACT, serving  # noqa: E402
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module.exit_json(ansible_facts={SERVING_FACT: serving()})
+
+
+if __name__ == "__main__":
+    main()
