@@ -144,23 +144,23 @@ def component_files(component: Data) -> list[Data]:
                 "secret": True,
             }
         )
-    return files + component_links(component)
+    note = component_note(component)
+    path = f"/etc/selfhost/services/slots/{component['unit']}@{component['slot']}.json"
+    return [*files, {"path": path, "content": _note_text(note)}, *component_links(component)]
 
 
 def component_note(component: Data) -> Data:
-    """What the host remembers of a component that serves, for `playbooks/status.yml` and the next plan."""
+    """What the host remembers of a component, for `playbooks/status.yml` and the next plan."""
     return {key: component[key] for key in ("service", "component", "unit", "version", "slot", "probe")}
 
 
-def component_notes(components: list[Data]) -> list[Data]:
-    """The same as arguments of `config_set`."""
-    return [
-        {
-            "path": f"/etc/selfhost/services/{component['unit']}.json",
-            "content": json.dumps(component_note(component), indent=2, sort_keys=True) + "\n",
-        }
-        for component in components
-    ]
+def note_files(notes: list[Data]) -> list[Data]:
+    """Arguments of `config_set`: components that serve."""
+    return [{"path": f"/etc/selfhost/services/{note['unit']}.json", "content": _note_text(note)} for note in notes]
+
+
+def _note_text(note: Data) -> str:
+    return json.dumps(note, indent=2, sort_keys=True) + "\n"
 
 
 def component_programs(component: Data) -> list[str]:
@@ -267,7 +267,8 @@ class FilterModule:
             "component_releases": component_releases,
             "component_user_files": component_user_files,
             "component_files": component_files,
-            "component_notes": component_notes,
+            "component_note": component_note,
+            "note_files": note_files,
             "component_set": slot_set,
             "idle_units": idle_units,
             "config_path": config_path,

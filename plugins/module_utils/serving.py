@@ -9,6 +9,7 @@ from typing import Any
 
 SERVING_FACT = "fleet_serving"
 NOTES = Path("/etc/selfhost/services")
+SLOTS = "slots"  # the folder, below that, of a note for each slot
 
 
 def notes(folder: Path = NOTES) -> list[dict[str, Any]]:
@@ -16,6 +17,14 @@ def notes(folder: Path = NOTES) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
-def serving(folder: Path = NOTES) -> dict[str, dict[str, str]]:
-    """Slot and version by service: its components on a host are in the same one."""
-    return {note["service"]: {"slot": note["slot"], "version": note["version"]} for note in notes(folder)}
+def serving(folder: Path = NOTES) -> dict[str, dict[str, Any]]:
+    """By service: its slot and version (components of a service on a host have the same), their notes, and those of what other slots have kept."""
+    found: dict[str, dict[str, Any]] = {}
+    for note in notes(folder):
+        entry = found.setdefault(note["service"], {"notes": [], "kept": []})
+        entry |= {"slot": note["slot"], "version": note["version"]}
+        entry["notes"].append(note)
+    for note in notes(folder / SLOTS):
+        if note["service"] in found and note["slot"] != found[note["service"]]["slot"]:
+            found[note["service"]]["kept"].append(note)
+    return found

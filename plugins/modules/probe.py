@@ -84,6 +84,11 @@ options:
     description: How many right answers in a row are needed.
     type: int
     default: 1
+  failures:
+    description:
+      - After how many wrong answers in a row it ends before O(deadline), for what has to be up already. V(0) for none.
+    type: int
+    default: 0
   unit:
     description:
       - A systemd unit that is watched meanwhile. The probe ends at once when it has failed, does not exist, was
@@ -187,6 +192,7 @@ ARGUMENTS: dict[str, Any] = {
     "interval": {"type": "float", "default": 0.5},
     "deadline": {"type": "float", "default": 60.0},
     "successes": {"type": "int", "default": 1},
+    "failures": {"type": "int", "default": 0},
     "unit": {"type": "str"},
 }
 

@@ -27,6 +27,7 @@ NOT_FLEET_WIDE = {
     "fleet_ssh_port",
     "fleet_hardening",
     "fleet_plan",
+    "fleet_rollouts",
     "fleet_serving",
     "fleet_settled",
     "fleet_local_ca_dir",
@@ -67,12 +68,19 @@ class InventoryReader:
         }
         return Inventory(hosts=hosts, groups=groups, variables=wanted, live=self.live())
 
+    def serving(self) -> dict[str, dict[str, Any]]:
+        """What serves, by host and service; nothing of hosts that have not been asked (selfhost.fleet.serving_facts)."""
+        hostvars = self._variables["hostvars"]
+        return {
+            host: dict((hostvars[host].get("ansible_facts") or {}).get(SERVING_FACT) or {})
+            for host in self._variables["groups"]["all"]
+        }
+
     def live(self) -> dict[str, dict[str, str]]:
-        """The slots that serve, by service and host, of the hosts that have been asked (selfhost.fleet.serving_facts)."""
+        """The slots of it, by service and host."""
         found: dict[str, dict[str, str]] = {}
-        for host in self._variables["groups"]["all"]:
-            facts = self._variables["hostvars"][host].get("ansible_facts") or {}
-            for service, serving in (facts.get(SERVING_FACT) or {}).items():
+        for host, services in self.serving().items():
+            for service, serving in services.items():
                 found.setdefault(str(service), {})[host] = str(serving["slot"])
         return found
 

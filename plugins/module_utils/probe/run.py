@@ -88,7 +88,7 @@ def probe(spec: ProbeSpec, runner: Runner | None = None, clock: Clock | None = N
         context = tls_context(spec)
     except ProbeSpecError as error:
         return ProbeResult(ok=False, message=str(error), tries=0, elapsed=0.0, last=str(error))
-    tries = in_a_row = 0
+    tries = in_a_row = wrong_in_a_row = 0
     while True:
         tries += 1
         answer = attempt(spec, context)
@@ -99,6 +99,9 @@ def probe(spec: ProbeSpec, runner: Runner | None = None, clock: Clock | None = N
             if doubt:
                 answer = Answer(ok=False, words=f"{answer.words}, but {doubt}", status=answer.status)
         in_a_row = in_a_row + 1 if answer.ok else 0
+        wrong_in_a_row = 0 if answer.ok else wrong_in_a_row + 1
+        if spec.failures and wrong_in_a_row >= spec.failures and not hopeless:
+            hopeless = f"{wrong_in_a_row} wrong answers in a row"
         elapsed = clock.monotonic() - begin
         if answer.ok and in_a_row >= spec.successes:
             return _result(spec, answer, tries, elapsed, watch, ok=True)

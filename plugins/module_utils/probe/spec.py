@@ -50,6 +50,7 @@ class ProbeSpec:
     interval: float = 0.5
     deadline: float = 60.0
     successes: int = 1
+    failures: int = 0  # in a row, that end it; 0 for none
     unit: str | None = None
 
     @classmethod
@@ -90,6 +91,7 @@ class ProbeSpec:
             interval=_seconds("interval", given.get("interval", cls.interval), at_least=0.0),
             deadline=_seconds("deadline", given.get("deadline", cls.deadline), at_least=0.0),
             successes=_integer("successes", given.get("successes", 1)),
+            failures=_integer("failures", given.get("failures", 0)),
             unit=given.get("unit"),
         )
         if not spec.status:

@@ -1,0 +1,27 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""The rollouts that the inventory asks for, computed on the controller before anything is touched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import Fleet, rollouts
+from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader
+
+
+class ActionModule(ActionBase):
+    """As M(selfhost.fleet.plan), with the versions that hosts run."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _checked, options = self.validate_argument_spec(argument_spec={"service": {"type": "str", "default": ""}})
+        reader = InventoryReader(self._templar, task_vars or {})
+        fleet = Fleet(reader.inventory(), reader.definitions(), reader.schema(), reader.undefined)
+        found = rollouts(fleet, reader.serving(), only=options["service"])
+        if found.findings:
+            return {**result, "failed": True, "msg": found.findings.text()}
+        return {**result, "changed": False, "ansible_facts": {"fleet_rollouts": found.items}}

@@ -1,0 +1,118 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Filters of `playbooks/upgrade.yml` and `rollback.yml`: who gets how much traffic, what is written down as serving, what the operator reads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ansible_collections.selfhost.fleet.plugins.filter.components import note_files, unit_name
+from ansible_collections.selfhost.fleet.plugins.filter.report import table
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import other_slot
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import Limits, Step, rollback, way_back
+
+Data = dict[str, Any]
+BACK = ("revive", "adopt", "discard")
+
+
+def shared_traffic(rollout: Data, edge: str, shares: Mapping[str, int]) -> Data:
+    """The slice of an edge that sends each host's requests to its new slot by so many per cent, and to the old one for the rest.
+
+    With any request on a new slot it has the routes of the new version, with none those of the old one.
+    """
+    before, after = rollout["before"][edge], rollout["after"][edge]
+    changed: Data = copy.deepcopy(after if any(shares.values()) else before)
+    old = _servers(before, rollout["service"])
+    for upstream in _upstreams(changed, rollout["service"]):
+        new = {server["host"]: server for server in _servers(after, rollout["service"])[upstream["name"]]}
+        upstream["servers"] = [
+            server
+            for former in old.get(upstream["name"], [])
+            for server in _weighted(former, new[former["host"]], shares.get(former["host"], 0))
+        ]
+    return changed
+
+
+def _weighted(old: Data, new: Data, share: int) -> list[Data]:
+    if share in (0, 100):
+        return [new if share else old]
+    return [{**old, "weight": 100 - share}, {**new, "weight": share}]
+
+
+def _servers(own: Data, service: str) -> dict[str, list[Data]]:
+    return {upstream["name"]: upstream["servers"] for upstream in _upstreams(own, service)}
+
+
+def _upstreams(own: Data, service: str) -> list[Data]:
+    return [each for site in own["edge"]["sites"] if site["name"] == service for each in site["upstreams"]]
+
+
+def notes_with(serving: Mapping[str, Data], service: str, notes: list[Data]) -> list[Data]:
+    """Files of all that serves on a host, of one service with these notes."""
+    others = [note for name, entry in serving.items() if name != service for note in entry["notes"]]
+    return note_files([*others, *notes])
+
+
+def adopted_units(serving: Mapping[str, Data], service: str, notes: list[Data]) -> list[Data]:
+    """Arguments of `config_set`: of this service the slots of these notes, of the others those that serve; and none beside."""
+    others = [note for name, entry in serving.items() if name != service for note in entry["notes"]]
+    up = [{"name": unit_name(note), "on_change": "none", "enabled": True, "state": "started"} for note in notes]
+    idle = [unit_name({**note, "slot": other_slot(note["slot"])}) for note in [*others, *notes]]
+    return up + [{"name": name, "on_change": "none", "enabled": False, "state": "stopped"} for name in idle]
+
+
+def steps_text(rollout: Data) -> str:
+    """The list of steps that would be taken, with the time each may take at most."""
+    versions = sorted({entry["version"] for entry in rollout["from"].values()})
+    to = sorted({entry["version"] for entry in rollout["to"].values()})
+    rows = [
+        [number, step["name"], f"{step['seconds']} s at most" if step["seconds"] else "as long as it takes"]
+        for number, step in enumerate(rollout["steps"], 1)
+    ]
+    heading = f"{rollout['service']}: {', '.join(versions)} -> {', '.join(to)}, {rollout['strategy']}"
+    return f"{heading}\n{table(['', 'step', 'time'], rows)}"
+
+
+def way_back_from(rollout: Data, done: Iterable[Data]) -> list[Data]:
+    """Steps from wherever a rollout came to the old slots alone."""
+    steps = [_step(entry) for entry in done]
+    return [step.as_data() for step in way_back(steps, rollout["hosts"], Limits(**rollout["limits"]))]
+
+
+def failed_step(begun: list[Data]) -> Data:
+    """The last step of the way there."""
+    forward = [step for step in begun if step["phase"] not in BACK]
+    return forward[-1] if forward else {"name": "the beginning"}
+
+
+def serves_again(rollout: Data, host: str) -> str:
+    """What is left after the way back, for the operator."""
+    if host not in rollout["from"]:
+        return f"The former version of {rollout['service']} serves."
+    entry = rollout["from"][host]
+    return (
+        f"{rollout['service']} {entry['version']} alone serves, from the slot {entry['slot']} as before. Mend what is said above, then run "
+        "upgrade.yml again; or set the version in the inventory back."
+    )
+
+
+def _step(entry: Data) -> Step:
+    known = {key: entry[key] for key in ("phase", "seconds", "shares")}
+    return Step(**known, hosts=tuple(entry["hosts"]))
+
+
+class FilterModule:
+    """Filters by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "shared_traffic": shared_traffic,
+            "notes_with": notes_with,
+            "adopted_units": adopted_units,
+            "steps_text": steps_text,
+            "way_back_from": way_back_from,
+            "failed_step": failed_step,
+            "serves_again": serves_again,
+            "rollback_steps": lambda hosts, limits: [step.as_data() for step in rollback(hosts, Limits(**limits))],
+        }

@@ -1,0 +1,161 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""A rollout: from the versions that hosts say they run to the one that the inventory asks for, as steps and as slices of the plan for them."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..plan.compute import Plan, compute
+from ..plan.definitions import Definitions
+from ..plan.findings import Finding, Findings
+from ..plan.model import Data, Inventory, other_slot
+from .schedule import STRATEGIES, Limits, schedule
+
+Serving = Mapping[
+    str, Mapping[str, Data]
+]  # by host and service: slot, version, notes and kept of selfhost.fleet.serving_facts
+
+
+@dataclass
+class Rollouts:
+    """One for each service whose version changes; with findings, none of them is to be carried out."""
+
+    items: list[Data] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What all plans of a run are computed from."""
+
+    inventory: Inventory
+    definitions: Definitions
+    schema: Data
+    undefined: Sequence[Finding] = ()
+
+    def plan(self, **changes: object) -> Plan:
+        """`changes` are fields of the inventory."""
+        inventory = dataclasses.replace(self.inventory, **changes)  # type: ignore[arg-type]  # the caller's names are those of the fields
+        return compute(inventory, self.definitions, self.schema, self.undefined)
+
+
+def rollouts(fleet: Fleet, serving: Serving, *, only: str = "") -> Rollouts:
+    """Every service whose hosts run another version than the inventory's; with `only`, that one."""
+    found = Rollouts()
+    home = fleet.plan()
+    if home.findings:
+        found.findings = home.findings
+        return found
+    services = fleet.inventory.services
+    if only and only not in services:
+        found.findings.add("service", f"{only!r} is no service of this fleet", f"Known are: {', '.join(services)}")
+        return found
+    for name in [only] if only else list(services):
+        hosts = [host for host, own in home.hosts.items() if _of(own, name)]
+        behind = [host for host in hosts if serving[host].get(name, {}).get("version") != _version(home, host, name)]
+        if behind:
+            rollout = _rollout(fleet, home, serving, name, behind, found.findings)
+            found.items += [rollout] if rollout else []
+    return found
+
+
+def _rollout(
+    fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str], findings: Findings
+) -> Data | None:
+    wanted = fleet.inventory.services[name]
+    own = wanted.get("rollout", {})
+    entries = [entry for host in hosts for entry in _of(home.hosts[host], name)]
+    strategy = own.get("strategy") or _default(entries)
+    variable = f"fleet_services.{name}"
+    _check(variable, wanted, strategy, entries, hosts, serving, name, findings)
+    if findings:
+        return None
+    slots = {host: str(serving[host][name]["slot"]) for host in hosts}
+    flipped = {**fleet.inventory.live.get(name, {}), **{host: other_slot(slot) for host, slot in slots.items()}}
+    after = fleet.plan(live={**fleet.inventory.live, name: flipped})
+    limits = Limits(
+        start=max(entry["probe"]["start_timeout"] for entry in entries),
+        stop=max(entry["stop_timeout"] for entry in entries) + 30,
+        **{key: own[key] for key in ("interval", "timeout", "successes", "failures", "soak", "drain") if key in own},
+    )
+    involved = [host for host, each in home.hosts.items() if host in hosts or each["postgres"]]
+    return {
+        "service": name,
+        "strategy": strategy,
+        "hosts": list(hosts),
+        "from": {host: {key: serving[host][name][key] for key in ("version", "slot")} for host in hosts},
+        "to": {host: {"version": _version(after, host, name), "slot": flipped[host]} for host in hosts},
+        "limits": dataclasses.asdict(limits),
+        "steps": [step.as_data() for step in schedule(strategy, hosts, involved, limits)],
+        "before": _before(fleet, name, home, serving, hosts).hosts,
+        "after": after.hosts,
+        "former": {host: serving[host][name]["notes"] for host in hosts},
+        "leaving": {host: _ports(home.hosts[host], name) for host in hosts},
+        "starting": {host: _starting(after.hosts[host], name, slots[host]) for host in hosts},
+    }
+
+
+def _check(
+    variable: str,
+    wanted: Data,
+    strategy: str,
+    entries: Sequence[Data],
+    hosts: Sequence[str],
+    serving: Serving,
+    name: str,
+    findings: Findings,
+) -> None:
+    allowed = [each for each in STRATEGIES if all(each in entry["strategies"] for entry in entries)]
+    if strategy not in allowed:
+        findings.add(
+            f"{variable}.rollout.strategy", f"{strategy} cannot be used", f"Choose one of: {', '.join(allowed)}"
+        )
+    if "slot" in wanted:
+        findings.add(
+            f"{variable}.slot", "names the slot, which a rollout changes", "Take it out: each host knows its own"
+        )
+    new = [host for host in hosts if name not in serving[host]]
+    if new:
+        findings.add(
+            f"{variable}.hosts",
+            f"{', '.join(new)} does not run {name} yet, so there is nothing to upgrade",
+            "Run site.yml first",
+        )
+
+
+def _default(entries: Sequence[Data]) -> str:
+    return next(each for each in STRATEGIES if all(each in entry["strategies"] for entry in entries))
+
+
+def _before(fleet: Fleet, name: str, home: Plan, serving: Serving, hosts: Sequence[str]) -> Plan:
+    """The plan with the version that runs, for the edges' way back; where the inventory no longer fits that one, with the new one in the old slots."""
+    versions = {str(serving[host][name]["version"]) for host in hosts}
+    if len(versions) > 1:
+        return home
+    wanted = {**fleet.inventory.services[name], "version": versions.pop()}
+    services = {**fleet.inventory.services, name: wanted}
+    former = fleet.plan(variables={**fleet.inventory.variables, "fleet_services": services})
+    return home if former.findings else former
+
+
+def _starting(own: Data, name: str, serving: str) -> Data:
+    """A slice in which nothing but the new slot of the service runs: the one that serves is not touched."""
+    changed = copy.deepcopy(own)
+    changed["standins"] = [{**entry, "serving": serving} for entry in _of(own, name)]
+    changed["components"] = []
+    return changed
+
+
+def _ports(own: Data, name: str) -> list[int]:
+    return sorted(entry["ports"]["http"] for entry in _of(own, name) if "http" in entry["ports"])
+
+
+def _of(own: Data, name: str) -> list[Data]:
+    return [entry for entry in own["components"] if entry["service"] == name]
+
+
+def _version(plan: Plan, host: str, name: str) -> str:
+    return str(_of(plan.hosts[host], name)[0]["version"])

@@ -1,0 +1,146 @@
+# GNU General Public License v3.0+ (see LICENSE)
+"""Strategies: the same few steps in another order. A schedule is data, so it is shown before it is carried out, and tested without a host.
+
+| phase | what happens, on which hosts |
+|---|---|
+| prepare | packages, database and pool get what the new version needs; those that have these roles |
+| install | the release is put in place, beside the one that runs |
+| start | the idle slot starts with it, and answers; else it is taken away again |
+| gate | it answers so many times in a row, and its unit does not crash meanwhile |
+| traffic | the edges send each host's requests to its new slot, or a share of them |
+| soak | it goes on answering while users use it |
+| drain | the last requests of the other slot end |
+| finish | the new slot is the one that serves: it comes back with the host, and the old one stops |
+| revive | the old slot starts again, as it was |
+| adopt | the old slot is the one that serves, as before; the new one stops |
+| discard | what the new slot read is taken away |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+STRATEGIES = ("blue_green", "rolling", "restart")
+ALL = 100  # per cent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Seconds that things may take at most, beside what the definition says of the program.
+
+    The gate is the one of the seeds: asked every `interval` seconds with `timeout` seconds each, up after `successes` right answers
+    in a row, and not after `failures` wrong ones.
+    """
+
+    start: int
+    stop: int
+    interval: float = 2
+    timeout: float = 3
+    successes: int = 2
+    failures: int = 3
+    soak: int = 10
+    drain: int = 30
+
+    @property
+    def gate(self) -> int:
+        return round((self.successes + self.failures) * (self.interval + self.timeout))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """`shares`: per cent of a host's requests that its new slot has from then on, in phase traffic; `seconds` at most, 0 where nobody can tell."""
+
+    phase: str
+    hosts: tuple[str, ...]
+    seconds: int = 0
+    shares: Mapping[str, int] = field(default_factory=dict)
+
+    def as_data(self) -> dict[str, Any]:
+        return {**asdict(self), "hosts": list(self.hosts), "shares": dict(self.shares), "name": self.name}
+
+    @property
+    def name(self) -> str:
+        """For people, and what the ledger calls it."""
+        shares = ", ".join(f"{host} {share} %" for host, share in self.shares.items())
+        return f"{self.phase} {shares or ', '.join(self.hosts)}"
+
+
+def schedule(strategy: str, hosts: Sequence[str], involved: Sequence[str], limits: Limits) -> list[Step]:
+    """From the version that runs on all hosts to the new one; `involved` are all hosts whose packages or database it needs."""
+    steps = [
+        Step(phase="prepare", hosts=tuple(involved)),
+        Step(phase="install", hosts=tuple(hosts)),
+    ]
+    if strategy == "rolling":
+        for number, host in enumerate(hosts):
+            steps += _up([host], limits)
+            steps += _over(hosts[: number + 1], [host], hosts, limits)
+            steps.append(Step(phase="finish", hosts=(host,), seconds=limits.stop))
+        return steps
+    if strategy == "restart":
+        for host in hosts:
+            # Of a component that owns its data alone: never two at a time.
+            steps.append(Step(phase="stop", hosts=(host,), seconds=limits.stop))
+            steps += _up([host], limits)
+            steps += _over(hosts, [host], hosts, limits)[:2]
+            steps.append(Step(phase="finish", hosts=(host,), seconds=limits.stop))
+        return steps
+    # One host alone first: where a program migrates at its start, two must not do it at once.
+    steps += _up(hosts[:1], limits)
+    if len(hosts) > 1:
+        steps += _up(hosts[1:], limits)
+    steps += _over(hosts, hosts, hosts, limits)
+    steps.append(Step(phase="finish", hosts=tuple(hosts), seconds=limits.stop))
+    return steps
+
+
+def _up(hosts: Sequence[str], limits: Limits) -> list[Step]:
+    return [
+        Step(phase="start", hosts=tuple(hosts), seconds=limits.start),
+        Step(phase="gate", hosts=tuple(hosts), seconds=limits.gate),
+    ]
+
+
+def _over(moved: Sequence[str], now: Sequence[str], hosts: Sequence[str], limits: Limits) -> list[Step]:
+    shares = {host: ALL if host in moved else 0 for host in hosts}
+    return [
+        Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=shares),
+        Step(phase="soak", hosts=tuple(now), seconds=limits.soak),
+        Step(phase="drain", hosts=tuple(now), seconds=limits.drain),
+    ]
+
+
+def way_back(done: Sequence[Step], hosts: Sequence[str], limits: Limits) -> list[Step]:
+    """From wherever a rollout came, its failed step among them, to the old slots alone. Empty where nothing of it is running."""
+    phases = {phase: [host for host in hosts if _touched(done, phase, host)] for phase in ("start", "stop", "finish")}
+    moved = any(step.phase == "traffic" for step in done)
+    down = [host for host in hosts if host in phases["stop"] or host in phases["finish"]]
+    steps = []
+    if down:
+        steps += _revived(down, limits)
+    if moved:
+        steps.append(Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, 0)))
+    if phases["start"]:
+        steps.append(Step(phase="adopt", hosts=tuple(phases["start"]), seconds=limits.stop))
+        steps.append(Step(phase="discard", hosts=tuple(phases["start"]), seconds=limits.stop))
+    return steps
+
+
+def rollback(hosts: Sequence[str], limits: Limits) -> list[Step]:
+    """To the release that each host has kept in its idle slot; proven like a new one."""
+    return [
+        *_revived(hosts, limits),
+        Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, 0)),
+        Step(phase="drain", hosts=tuple(hosts), seconds=limits.drain),
+        Step(phase="adopt", hosts=tuple(hosts), seconds=limits.stop),
+    ]
+
+
+def _revived(hosts: Sequence[str], limits: Limits) -> list[Step]:
+    return [Step(phase="revive", hosts=tuple(hosts), seconds=limits.start)]
+
+
+def _touched(done: Sequence[Step], phase: str, host: str) -> bool:
+    return any(step.phase == phase and host in step.hosts for step in done)
