@@ -106,7 +106,7 @@ def _after(topology: Topology, service: Service, host: Host) -> list[str]:
 
 def _environment(service: Service, name: str, values: Data) -> tuple[Data, Data]:
     """Variables, and those of them that hold a secret."""
-    plain: Data = {"FLEET_SLOT": values["slot"]}
+    plain: Data = {}
     secret = {
         key: f"{{secret.{key}}}"
         for key, rule in (service.contract.get("secrets") or {}).items()

@@ -369,7 +369,7 @@ class Transaction:
             if left:
                 end = f"The former files are back, but not all of the running state:\n{work.redact(chr(10).join(left))}"
             elif not isinstance(error, TransactionError) or error.phase in ("apply", "probe"):
-                end += self._probe_former()
+                end += self._probe_former(journal)
         if self.spec.confirm_within:
             self.outcome.warnings += self.way_back.disarm()
         if isinstance(error, TransactionError):
@@ -385,13 +385,15 @@ class Transaction:
                 f"{self.spec.name} {self.failure}. {trouble(error)}.\n{end}", phase="swap", **facts
             ) from None
 
-    def _probe_former(self) -> str:
-        """A way back is probed like the way there."""
-        for options in self.spec.probes:
+    def _probe_former(self, journal: Journal) -> str:
+        """A way back is probed like the way there; but for what did not run before."""
+        down = {entry.name for entry in journal.units if not entry.active}
+        probes = [options for options in self.spec.probes if _whole(str(options.get("unit") or "")) not in down]
+        for options in probes:
             good, message = self.prober(options)
             if not good:
                 return f" The probe does not hold with them either: {message}"
-        return " The probe holds with them." if self.spec.probes else ""
+        return " The probe holds with them." if probes else ""
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

@@ -40,7 +40,6 @@ def test_the_stand_in_is_the_service_in_its_other_slot_with_the_new_value_and_a_
     assert (standin["slot"], standin["serving"]) == ("green", "blue")
     assert standin["environment"] == {
         **own["environment"],
-        "FLEET_SLOT": "green",
         "FLUXBASE_DATABASE_USER": "fluxbase_rotation",
         "FLUXBASE_SERVER_ADDRESS": "127.0.0.1:8082",
         "FLUXBASE_BASE_URL": "http://127.0.0.1:8082",
