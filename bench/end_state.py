@@ -10,9 +10,10 @@ from typing import Any
 
 from fleetbed.host import Host
 
+SLOT = "fluxbase-server@blue"
 SETS = (
     *("baseline", "time", "hardening", "ssh", "firewall", "bans"),
-    *("postgres", "pooler", "service-users", "fluxbase-server@blue", "service", "edge"),
+    *("postgres", "pooler", "service-users", SLOT, "service", "edge"),
 )
 MANIFESTS = "/var/lib/selfhost/config"
 FIREWALL = "/etc/selfhost/firewall.nft"
@@ -28,11 +29,16 @@ def read(host: Host, part: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {
         "packages": part["packages"],
         "firewall": host.read(FIREWALL),
-        # Links are of releases, which have tasks of their own.
         "files": {
-            name: [_file(host, entry, folder) for entry in found["files"] if "link" not in entry]
+            name: [_file(host, entry, folder) for entry in found["files"] if not _left_out(entry)]
             for name, found in manifests.items()
         },
+        "links": [
+            {"path": entry["path"], "to": entry["link"]}
+            for found in manifests.values()
+            for entry in found["files"]
+            if "link" in entry
+        ],
         "permissions": _permissions(host),
         "certificates": part["certificates"],
         "ca_dir": str(folder / "plain-ca"),
@@ -43,7 +49,6 @@ def read(host: Host, part: dict[str, Any], folder: Path) -> dict[str, Any]:
         "releases": [_release(component) for component in components],
         "units": {
             "running": [f"{each['unit']}@{each['slot']}.service" for each in components],
-            "idle": [],
         },
         "probes": [each["probe"]["url"] for each in components],
         "domains": [site["domains"][0] for site in part["edge"]["sites"]],
@@ -84,6 +89,11 @@ def _file(host: Host, entry: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**{key: entry[key] for key in ("path", "owner", "group", "mode")}, "source": str(template)}
 
 
+def _left_out(entry: dict[str, Any]) -> bool:
+    """Links have tasks of their own; and nobody else writes down what runs in which slot."""
+    return "link" in entry or entry["path"].startswith("/etc/selfhost/services/")
+
+
 def _verifier(host: Host, role: str) -> str:
     command = ["runuser", "-u", "postgres", "--", "psql", "-AtX", f"--set=role={role}"]
     return host.root(command, stdin="SELECT rolpassword FROM pg_authid WHERE rolname = :'role';").stdout.strip()
@@ -95,6 +105,5 @@ def _release(component: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: release[key] for key in wanted},
         "root": component["root"],
-        "link": component["slot"],
         "version_option": release["version_command"][-1],
     }
