@@ -1,0 +1,121 @@
+"""Rollouts computed from the inventory and from what hosts say they run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible_collections.selfhost.fleet.plugins.filter.rollout import adopted_units, notes_with, shared_traffic
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Inventory
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import Fleet, Rollouts, rollouts
+
+from ..plan.fixtures import SERVICES, fluxbase, one_host, three_tiers
+
+
+def note(slot: str, version: str, service: str = "fluxbase") -> dict[str, Any]:
+    return {"service": service, "component": "server", "unit": f"{service}-server", "version": version, "slot": slot}
+
+
+def serving(version: str, **slots: str) -> dict[str, dict[str, Any]]:
+    return {
+        host: {"fluxbase": {"slot": slot, "version": version, "notes": [note(slot, version)], "kept": []}}
+        for host, slot in slots.items()
+    }
+
+
+def found(inventory: Inventory, says: dict[str, Any], only: str = "") -> Rollouts:
+    hosts = {name: says.get(name, {}) for name in inventory.hosts}
+    live: dict[str, dict[str, str]] = {}
+    for host, services in hosts.items():
+        for name, entry in services.items():
+            live.setdefault(name, {})[host] = entry["slot"]
+    schema = json.loads((SERVICES / "schema" / "inventory.schema.json").read_text())
+    definitions = Definitions([SERVICES], SERVICES / "schema" / "definition.schema.json")
+    asked = Inventory(inventory.hosts, inventory.groups, inventory.variables, live)
+    return rollouts(Fleet(asked, definitions, schema), hosts, only=only)
+
+
+def one(inventory: Inventory, says: dict[str, Any]) -> dict[str, Any]:
+    made = found(inventory, says)
+    assert made.findings.items == []
+    (rollout,) = made.items
+    return dict(rollout)
+
+
+def test_where_the_version_runs_there_is_nothing_to_do() -> None:
+    made = found(one_host(), serving("2026.3.6", web1="green"))
+    assert (made.items, made.findings.items) == ([], [])
+
+
+def test_each_host_goes_to_its_other_slot() -> None:
+    rollout = one(three_tiers(), serving("2026.3.4", app1="green", app2="blue", app3="blue"))
+    assert rollout["from"]["app1"] == {"version": "2026.3.4", "slot": "green"}
+    assert rollout["to"]["app1"] == {"version": "2026.3.6", "slot": "blue"}
+    assert {host: [entry["slot"] for entry in own["standins"]] for host, own in rollout["starting"].items()} == {
+        "app1": ["blue"],
+        "app2": ["green"],
+        "app3": ["green"],
+    }
+    # What serves is not asked for: the new slot is all that such a slice has.
+    assert all(own["components"] == [] for own in rollout["starting"].values())
+    assert {entry["serving"] for entry in rollout["starting"]["app1"]["standins"]} == {"green"}
+    assert rollout["leaving"] == {"app1": [8082], "app2": [8081], "app3": [8081]}
+
+
+def test_hosts_that_are_there_already_are_left_alone() -> None:
+    says = serving("2026.3.4", app1="blue") | serving("2026.3.6", app2="green", app3="green")
+    rollout = one(three_tiers(), says)
+    assert rollout["hosts"] == ["app1"]
+    servers = shared_traffic(rollout, "edge1", {"app1": 100})["edge"]["sites"][0]["upstreams"][0]["servers"]
+    assert {server["host"]: server["port"] for server in servers} == {"app1": 8082, "app2": 8082, "app3": 8082}
+
+
+def test_traffic_by_shares() -> None:
+    rollout = one(three_tiers(), serving("2026.3.4", app1="blue", app2="blue", app3="blue"))
+
+    def servers(**shares: int) -> list[tuple[str, int, int | None]]:
+        upstream = shared_traffic(rollout, "edge2", shares)["edge"]["sites"][0]["upstreams"][0]
+        return [(server["host"], server["port"], server.get("weight")) for server in upstream["servers"]]
+
+    assert servers(app1=0) == [(f"app{number}", 8081, None) for number in (1, 2, 3)]
+    assert servers(app1=100, app2=25) == [
+        ("app1", 8082, None),
+        ("app2", 8081, 75),
+        ("app2", 8082, 25),
+        ("app3", 8081, None),
+    ]
+
+
+def test_a_service_that_does_not_run_yet_and_a_slot_that_is_named() -> None:
+    made = found(one_host(), {})
+    assert "Run site.yml first" in made.findings.text()
+    pinned = one_host(fleet_services={"fluxbase": fluxbase(slot="blue")})
+    assert "Take it out" in found(pinned, serving("2026.3.4", web1="blue")).findings.text()
+    assert "is no service of this fleet" in found(one_host(), {}, only="nosuch").findings.text()
+
+
+def test_a_bad_inventory_is_what_the_plan_says() -> None:
+    bad = one_host(fleet_services={"fluxbase": fluxbase(domain="not a domain")})
+    made = found(bad, serving("2026.3.4", web1="blue"))
+    assert made.findings.items and made.items == []
+
+
+def test_what_is_written_down_of_one_service_leaves_the_others() -> None:
+    says = {
+        "fluxbase": {"notes": [note("green", "2.0")]},
+        "notes": {"notes": [note("blue", "1.0", "notes")]},
+    }
+    files = {
+        entry["path"]: json.loads(entry["content"]) for entry in notes_with(says, "fluxbase", [note("blue", "1.9")])
+    }
+    assert {path: entry["version"] for path, entry in files.items()} == {
+        "/etc/selfhost/services/notes-server.json": "1.0",
+        "/etc/selfhost/services/fluxbase-server.json": "1.9",
+    }
+    units = {each["name"]: each["state"] for each in adopted_units(says, "fluxbase", [note("blue", "1.9")])}
+    assert units == {
+        "fluxbase-server@blue.service": "started",
+        "fluxbase-server@green.service": "stopped",
+        "notes-server@green.service": "stopped",
+    }

@@ -1,0 +1,143 @@
+"""Strategies as data, and the way back from wherever a rollout came."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import (
+    STRATEGIES,
+    Limits,
+    Step,
+    rollback,
+    schedule,
+    way_back,
+)
+
+LIMITS = Limits(start=180, stop=120, soak=7, drain=30)
+HOSTS = ("app1", "app2", "app3")
+
+
+def steps(strategy: str, *hosts: str) -> list[Step]:
+    return schedule(strategy, hosts, [*hosts, "db1"], LIMITS)
+
+
+def short(found: list[Step]) -> list[str]:
+    return [step.name for step in found]
+
+
+def test_blue_and_green_is_one_switch_of_all_hosts() -> None:
+    assert short(steps("blue_green", *HOSTS)) == [
+        "prepare app1, app2, app3, db1",
+        "install app1, app2, app3",
+        "start app1",
+        "gate app1",
+        "start app2, app3",
+        "gate app2, app3",
+        "traffic app1 100 %, app2 100 %, app3 100 %",
+        "soak app1, app2, app3",
+        "drain app1, app2, app3",
+        "finish app1, app2, app3",
+    ]
+
+
+def test_rolling_is_host_by_host() -> None:
+    assert short(steps("rolling", "app1", "app2")) == [
+        "prepare app1, app2, db1",
+        "install app1, app2",
+        "start app1",
+        "gate app1",
+        "traffic app1 100 %, app2 0 %",
+        "soak app1",
+        "drain app1",
+        "finish app1",
+        "start app2",
+        "gate app2",
+        "traffic app1 100 %, app2 100 %",
+        "soak app2",
+        "drain app2",
+        "finish app2",
+    ]
+
+
+def test_a_restart_never_has_two_at_a_time() -> None:
+    assert short(steps("restart", "app1")) == [
+        "prepare app1, db1",
+        "install app1",
+        "stop app1",
+        "start app1",
+        "gate app1",
+        "traffic app1 100 %",
+        "soak app1",
+        "finish app1",
+    ]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("hosts", [HOSTS, HOSTS[:1]], ids=["three hosts", "one host"])
+def test_nothing_gets_traffic_that_has_not_passed_its_gate_and_nothing_ends_that_has_it(
+    strategy: str, hosts: tuple[str, ...]
+) -> None:
+    passed: set[str] = set()
+    moved: set[str] = set()
+    for step in steps(strategy, *hosts):
+        if step.phase == "gate":
+            passed |= set(step.hosts)
+        if step.phase == "traffic":
+            moved |= {host for host, share in step.shares.items() if share}
+            assert moved <= passed
+        if step.phase in ("drain", "finish"):
+            assert set(step.hosts) <= moved
+    assert moved == set(hosts)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_program_that_migrates_at_its_start_is_alone_at_first(strategy: str) -> None:
+    first = next(step for step in steps(strategy, *HOSTS) if step.phase == "start")
+    assert first.hosts == ("app1",)
+
+
+def back(strategy: str, failed: str, *hosts: str) -> list[str]:
+    taken = steps(strategy, *hosts)
+    (number, *_) = [number for number, step in enumerate(taken) if step.name == failed]
+    return short(way_back(taken[: number + 1], hosts, LIMITS))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "failed", "expected"),
+    [
+        ("blue_green", "prepare app1, app2, db1", []),
+        ("blue_green", "install app1, app2", []),
+        ("blue_green", "start app1", ["adopt app1", "discard app1"]),
+        ("blue_green", "gate app2", ["adopt app1, app2", "discard app1, app2"]),
+        (
+            "blue_green",
+            "soak app1, app2",
+            ["traffic app1 0 %, app2 0 %", "adopt app1, app2", "discard app1, app2"],
+        ),
+        # Those that have stopped start again, and answer, before they get traffic.
+        (
+            "blue_green",
+            "finish app1, app2",
+            ["revive app1, app2", "traffic app1 0 %, app2 0 %", "adopt app1, app2", "discard app1, app2"],
+        ),
+        (
+            "rolling",
+            "start app2",
+            ["revive app1", "traffic app1 0 %, app2 0 %", "adopt app1, app2", "discard app1, app2"],
+        ),
+        ("restart", "stop app1", ["revive app1"]),
+        ("restart", "gate app1", ["revive app1", "adopt app1", "discard app1"]),
+    ],
+)
+def test_the_way_back(strategy: str, failed: str, expected: list[str]) -> None:
+    assert back(strategy, failed, "app1", "app2") == expected
+
+
+def test_a_rollback_is_proven_before_it_gets_traffic() -> None:
+    assert short(rollback(["app1"], LIMITS)) == ["revive app1", "traffic app1 0 %", "drain app1", "adopt app1"]
+
+
+def test_a_step_says_how_long_it_may_take() -> None:
+    found = {step.phase: step.seconds for step in steps("blue_green", "app1")}
+    assert (found["start"], found["soak"], found["drain"], found["finish"]) == (180, 7, 30, 120)
+    # Asked (2 + 3) times, 2 s apart, with 3 s for an answer.
+    assert found["gate"] == 25
