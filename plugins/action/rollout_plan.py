@@ -6,8 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import Fleet, rollouts
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import Fleet, rollbacks, rollouts
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader
+
+ARGUMENTS = {"service": {"type": "str", "default": ""}, "back": {"type": "bool", "default": False}}
 
 
 class ActionModule(ActionBase):
@@ -18,10 +20,11 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _checked, options = self.validate_argument_spec(argument_spec={"service": {"type": "str", "default": ""}})
+        _checked, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
         reader = InventoryReader(self._templar, task_vars or {})
         fleet = Fleet(reader.inventory(), reader.definitions(), reader.schema(), reader.undefined)
-        found = rollouts(fleet, reader.serving(), only=options["service"])
+        compute = rollbacks if options["back"] else rollouts
+        found = compute(fleet, reader.serving(), only=options["service"])
         if found.findings:
             return {**result, "failed": True, "msg": found.findings.text()}
         return {**result, "changed": False, "ansible_facts": {"fleet_rollouts": found.items}}

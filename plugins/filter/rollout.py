@@ -10,7 +10,12 @@ from typing import Any
 from ansible_collections.selfhost.fleet.plugins.filter.components import note_files, unit_name
 from ansible_collections.selfhost.fleet.plugins.filter.report import table
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import other_slot
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import Limits, Step, rollback, way_back
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import (
+    Limits,
+    Step,
+    back_from_rollback,
+    way_back,
+)
 
 Data = dict[str, Any]
 BACK = ("revive", "adopt", "discard")
@@ -77,7 +82,8 @@ def steps_text(rollout: Data) -> str:
 def way_back_from(rollout: Data, done: Iterable[Data]) -> list[Data]:
     """Steps from wherever a rollout came to the old slots alone."""
     steps = [_step(entry) for entry in done]
-    return [step.as_data() for step in way_back(steps, rollout["hosts"], Limits(**rollout["limits"]))]
+    back = back_from_rollback if rollout["kind"] == "rollback" else way_back
+    return [step.as_data() for step in back(steps, rollout["hosts"], Limits(**rollout["limits"]))]
 
 
 def failed_step(begun: list[Data]) -> Data:
@@ -114,5 +120,4 @@ class FilterModule:
             "way_back_from": way_back_from,
             "failed_step": failed_step,
             "serves_again": serves_again,
-            "rollback_steps": lambda hosts, limits: [step.as_data() for step in rollback(hosts, Limits(**limits))],
         }

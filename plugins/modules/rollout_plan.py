@@ -20,6 +20,11 @@ options:
     description: This service alone; all of them where it is empty.
     type: str
     default: ""
+  back:
+    description:
+      - Compute the way back instead, to the release that each host has kept in its idle slot; of O(service), which has to be named then.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Changes nothing in any mode.

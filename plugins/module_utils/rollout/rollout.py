@@ -12,7 +12,7 @@ from ..plan.compute import Plan, compute
 from ..plan.definitions import Definitions
 from ..plan.findings import Finding, Findings
 from ..plan.model import Data, Inventory, other_slot
-from .schedule import STRATEGIES, Limits, schedule
+from .schedule import STRATEGIES, Limits, rollback, schedule
 
 Serving = Mapping[
     str, Mapping[str, Data]
@@ -66,9 +66,8 @@ def _rollout(
     fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str], findings: Findings
 ) -> Data | None:
     wanted = fleet.inventory.services[name]
-    own = wanted.get("rollout", {})
     entries = [entry for host in hosts for entry in _of(home.hosts[host], name)]
-    strategy = own.get("strategy") or _default(entries)
+    strategy = wanted.get("rollout", {}).get("strategy") or _default(entries)
     variable = f"fleet_services.{name}"
     _check(variable, wanted, strategy, entries, hosts, serving, name, findings)
     if findings:
@@ -79,11 +78,12 @@ def _rollout(
     limits = Limits(
         start=max(entry["probe"]["start_timeout"] for entry in entries),
         stop=max(entry["stop_timeout"] for entry in entries) + 30,
-        **{key: own[key] for key in ("interval", "timeout", "successes", "failures", "soak", "drain") if key in own},
+        **_wishes(wanted),
     )
     involved = [host for host, each in home.hosts.items() if host in hosts or each["postgres"]]
     return {
         "service": name,
+        "kind": "upgrade",
         "strategy": strategy,
         "hosts": list(hosts),
         "from": {host: {key: serving[host][name][key] for key in ("version", "slot")} for host in hosts},
@@ -96,6 +96,65 @@ def _rollout(
         "leaving": {host: _ports(home.hosts[host], name) for host in hosts},
         "starting": {host: _starting(after.hosts[host], name, slots[host]) for host in hosts},
     }
+
+
+def rollbacks(fleet: Fleet, serving: Serving, *, only: str) -> Rollouts:
+    """A service to the release that each of its hosts has kept in its idle slot; what the slot reads is there, and is not asked for."""
+    found = Rollouts()
+    home = fleet.plan()
+    hosts = [host for host, own in home.hosts.items() if _of(own, only)]
+    if home.findings:
+        found.findings = home.findings
+    elif not hosts:
+        known = ", ".join(fleet.inventory.services)
+        found.findings.add(
+            "service", f"{only!r} is no service of this fleet", f"Name one: -e service=NAME, of: {known}"
+        )
+    without = [host for host in hosts if not serving[host].get(only, {}).get("kept")]
+    if without:
+        found.findings.add(
+            f"fleet_services.{only}",
+            f"{', '.join(without)} has kept no other release of {only}",
+            "Set the version that it is to have in the inventory, and run upgrade.yml",
+        )
+    if found.findings:
+        return found
+    kept = {host: list(serving[host][only]["kept"]) for host in hosts}
+    slots = {host: str(notes[0]["slot"]) for host, notes in kept.items()}
+    entries = [entry for host in hosts for entry in _of(home.hosts[host], only)]
+    limits = Limits(
+        start=max(entry["probe"]["start_timeout"] for entry in entries),
+        stop=max(entry["stop_timeout"] for entry in entries) + 30,
+        **_wishes(fleet.inventory.services[only]),
+    )
+    wanted = {**fleet.inventory.services[only], "version": str(kept[hosts[0]][0]["version"])}
+    services = {**fleet.inventory.variables["fleet_services"], only: wanted}
+    live = {**fleet.inventory.live, only: slots}
+    former = fleet.plan(live=live, variables={**fleet.inventory.variables, "fleet_services": services})
+    found.items.append(
+        {
+            "service": only,
+            "kind": "rollback",
+            "strategy": "blue_green",
+            "hosts": hosts,
+            "from": {host: {key: serving[host][only][key] for key in ("version", "slot")} for host in hosts},
+            "to": {host: {"version": notes[0]["version"], "slot": slots[host]} for host, notes in kept.items()},
+            "limits": dataclasses.asdict(limits),
+            "steps": [step.as_data() for step in rollback(hosts, limits)],
+            "before": (fleet.plan(live=live) if former.findings else former).hosts,
+            "after": home.hosts,
+            "former": kept,
+            "leaving": {host: _ports(home.hosts[host], only) for host in hosts},
+            "starting": {},
+        }
+    )
+    return found
+
+
+def _wishes(wanted: Data) -> Data:
+    """What the inventory says of the limits."""
+    own = wanted.get("rollout", {})
+    return {key: own[key] for key in ("interval", "timeout", "successes", "failures", "soak", "drain") if key in own}
 
 
 def _check(

@@ -14,6 +14,7 @@
 | revive | the old slot starts again, as it was |
 | adopt | the old slot is the one that serves, as before; the new one stops |
 | discard | what the new slot read is taken away |
+| halt | a slot that was started again stops, as it could not take over |
 """
 
 from __future__ import annotations
@@ -136,6 +137,17 @@ def rollback(hosts: Sequence[str], limits: Limits) -> list[Step]:
         Step(phase="drain", hosts=tuple(hosts), seconds=limits.drain),
         Step(phase="adopt", hosts=tuple(hosts), seconds=limits.stop),
     ]
+
+
+def back_from_rollback(done: Sequence[Step], hosts: Sequence[str], limits: Limits) -> list[Step]:
+    """From wherever a rollback came to the slots that served before it."""
+    steps = []
+    if any(step.phase == "traffic" for step in done):
+        steps.append(Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, ALL)))
+    revived = [host for host in hosts if _touched(done, "revive", host)]
+    if revived:
+        steps.append(Step(phase="halt", hosts=tuple(revived), seconds=limits.stop))
+    return steps
 
 
 def _revived(hosts: Sequence[str], limits: Limits) -> list[Step]:
