@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,76 +13,16 @@ import pytest
 import yaml
 from ansible.constants import DEFAULT_VAULT_IDENTITY
 from ansible.parsing.vault import VaultLib, VaultSecret
+from fleetbed.constant import asked_constantly
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Ansible, Run
-from fleetbed.service import DOMAIN, VERSION, VERSIONS, fluxbase
+from fleetbed.service import VERSION, VERSIONS, fluxbase
 
 PLAYBOOKS = REPOSITORY / "playbooks"
 NAMES = {"FLUXBASE_AUTH_JWT_SECRET", "FLUXBASE_ENCRYPTION_KEY", "FLUXBASE_DATABASE_PASSWORD"}
 DATABASE = "fluxbase.FLUXBASE_DATABASE_PASSWORD"
 VAULT = VaultLib([(DEFAULT_VAULT_IDENTITY, VaultSecret(b"a vault's password"))])
-
-# Ten times a second: a row is written over a new connection, and all are read over one that is kept.
-CONSTANT = """
-import http.client, json, os, socket, ssl, sys, threading, time
-
-address, domain, ca, report, stop = sys.argv[1:]
-trust = ssl.create_default_context(cafile=ca)
-answers, lock = [], threading.Lock()
-
-def connected():
-    made = http.client.HTTPSConnection(domain, timeout=20, context=trust)
-    made.sock = trust.wrap_socket(socket.create_connection((address, 443), timeout=20), server_hostname=domain)
-    return made
-
-def ask(connection, method, path, body=None):
-    connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-    answer = connection.getresponse()
-    answer.read()
-    return answer.status, answer.will_close
-
-def writer():
-    connection = connected()
-    status, _body = ask(connection, "POST", "/api/v1/items", json.dumps({"body": "constant"}))
-    connection.close()
-    return status
-
-class Reader:
-    connection = None
-    def __call__(self):
-        self.connection = self.connection or connected()
-        try:
-            status, closes = ask(self.connection, "GET", "/api/v1/items")
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-            # A kept connection may be closed between two requests at any time: every client asks again over a new one.
-            self.connection = connected()
-            status, closes = ask(self.connection, "GET", "/api/v1/items")
-        if closes:
-            self.connection.close()
-            self.connection = None
-        return status
-
-def constantly(what):
-    while not os.path.exists(stop):
-        begun = time.time()
-        try:
-            found = what()
-        except Exception as error:
-            found = repr(error)
-        with lock:
-            answers.append([begun, found])
-        time.sleep(max(0.0, 0.1 - (time.time() - begun)))
-
-threads = [threading.Thread(target=constantly, args=(what,)) for what in (writer, writer, Reader(), Reader())]
-for each in threads:
-    each.start()
-for each in threads:
-    each.join()
-with open(report + ".part", "w") as file:
-    json.dump(answers, file)
-os.rename(report + ".part", report)
-"""
 
 
 @dataclasses.dataclass
@@ -144,21 +83,8 @@ class Fleet:
     def upstream(self) -> str:
         return self.host.root("grep -oE '127.0.0.1:[0-9]+' /etc/nginx/conf.d/fluxbase.conf").stdout.strip()
 
-    @contextmanager
-    def asked_constantly(self) -> Iterator[list[tuple[float, Any]]]:
-        """Clients that never pause; their answers are in the list afterwards."""
-        answers: list[tuple[float, Any]] = []
-        self.client.put("/root/constant.py", CONSTANT)
-        self.client.put("/root/constant-ca.pem", (self.folder / "ca" / "ca.pem").read_text())
-        self.client.root("rm -f /root/constant.stop /root/constant.json")
-        words = f"{self.host.address} {DOMAIN} /root/constant-ca.pem /root/constant.json /root/constant.stop"
-        self.client.root(f"systemd-run --quiet --collect --unit=constant python3 /root/constant.py {words}")
-        try:
-            yield answers
-        finally:
-            self.client.root("touch /root/constant.stop")
-            self.client.root("while systemctl is-active --quiet constant; do sleep 0.1; done", timeout=60)
-        answers += map(tuple, json.loads(self.client.read("/root/constant.json")))
+    def asked_constantly(self) -> AbstractContextManager[list[tuple[float, Any]]]:
+        return asked_constantly(self.client, self.host.address, (self.folder / "ca" / "ca.pem").read_text())
 
 
 def fleet_of(host: Host, client: Host, folder: Path, version: str = VERSION) -> Fleet:

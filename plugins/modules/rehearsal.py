@@ -1,0 +1,184 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE)
+"""A new release against a copy of the database: see module_utils/rollout/rehearsal.py."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rehearsal
+short_description: Try a new release against a copy of its database, and the old one on what that leaves
+version_added: 0.1.0
+author:
+  - The selfhost.fleet authors (@selfhost)
+description:
+  - Makes a PostgreSQL of its own from the host's cluster, with its roles and one database, in a network that has nothing else in it. The units of a
+    service's idle slot run there until they are healthy or have failed. Then those of the slot that serves do, on the migrated copy, which tells whether
+    going back would be safe.
+  - Nothing that is tried can reach anything but the copy, and nothing of it is left, whatever happens. Folders of the service are empty ones.
+  - What a program does with the database of another host cannot be tried like this; the module runs on the host that has both.
+options:
+  database:
+    description: The database that is copied.
+    type: str
+    required: true
+  version:
+    description: Of PostgreSQL.
+    type: int
+    required: true
+  port:
+    description: Where the service finds its database, on 127.0.0.1.
+    type: int
+    required: true
+  parts:
+    description: The components.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: For messages.
+        type: str
+        required: true
+      new:
+        description: The unit of the idle slot, whose files are in place already.
+        type: str
+        required: true
+      old:
+        description: The unit of the slot that serves.
+        type: str
+        required: true
+      new_probe:
+        description: C(url), C(status) and C(start_timeout) by which the new one is asked.
+        type: dict
+        required: true
+      old_probe:
+        description: The same of the old one.
+        type: dict
+        required: true
+      state:
+        description: Folders that it may write to.
+        type: list
+        elements: path
+        default: []
+  copy:
+    description:
+      - V(full) copies all rows, V(schema) those alone that keep track of migrations; V(auto) is V(full) for a database of up to O(full_up_to).
+      - Without rows a migration is faster than it will be, and one that fails on somebody's row does not fail here.
+    type: str
+    choices: [auto, full, schema]
+    default: auto
+  full_up_to:
+    description: Bytes.
+    type: int
+    default: 1073741824
+  timeout:
+    description: Seconds for each dump.
+    type: float
+    default: 1800
+attributes:
+  check_mode:
+    description: Does nothing there.
+    support: full
+  diff_mode:
+    description: Has nothing to compare; what it makes is gone when it ends.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Try the release in the idle slot
+  selfhost.fleet.rehearsal:
+    database: fluxbase
+    version: 17
+    port: 6432
+    parts:
+      - name: server
+        new: fluxbase-server@green.service
+        old: fluxbase-server@blue.service
+        new_probe: {url: "http://127.0.0.1:8082/health", status: [200], start_timeout: 180}
+        old_probe: {url: "http://127.0.0.1:8081/health", status: [200], start_timeout: 180}
+        state: [/var/lib/fluxbase]
+"""
+
+RETURN = r"""
+copied:
+  description: C(full) or C(schema).
+  returned: when it took place
+  type: str
+size:
+  description: Bytes of the real database.
+  returned: when it took place
+  type: int
+new:
+  description: C(ok), C(seconds), C(words) and C(journal) of the new release.
+  returned: when it took place
+  type: dict
+old:
+  description: The same of the old release on the migrated copy; null where the new one failed.
+  returned: when it took place
+  type: dict
+locks:
+  description: Seconds for which a table could not be read, by its name, while the new release started.
+  returned: when it took place
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal import (  # noqa: E402
+    Part,
+    Rehearsal,
+    RehearsalError,
+)
+
+ARGUMENTS = {
+    "database": {"type": "str", "required": True},
+    "version": {"type": "int", "required": True},
+    "port": {"type": "int", "required": True},
+    "parts": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "new": {"type": "str", "required": True},
+            "old": {"type": "str", "required": True},
+            "new_probe": {"type": "dict", "required": True},
+            "old_probe": {"type": "dict", "required": True},
+            "state": {"type": "list", "elements": "path", "default": []},
+        },
+    },
+    "copy": {"type": "str", "choices": ["auto", "full", "schema"], "default": "auto"},
+    "full_up_to": {"type": "int", "default": 1073741824},
+    "timeout": {"type": "float", "default": 1800},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    given = module.params
+    if module.check_mode:
+        module.exit_json(changed=False)
+    rehearsal = Rehearsal(
+        database=given["database"],
+        version=given["version"],
+        port=given["port"],
+        runner=SystemRunner(timeout=60),
+        timeout=given["timeout"],
+    )
+    parts = [Part(**part) for part in given["parts"]]
+    try:
+        found = rehearsal.run(parts, copy=given["copy"], full_up_to=given["full_up_to"])
+    except RehearsalError as error:
+        module.fail_json(msg=f"The rehearsal could not take place, and nothing was changed: {error}")
+    module.exit_json(
+        changed=False,
+        copied=found.copied,
+        size=found.size,
+        new=found.new.as_data(),
+        old=found.old and found.old.as_data(),
+        locks=found.locks,
+    )
+
+
+if __name__ == "__main__":
+    main()

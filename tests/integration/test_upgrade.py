@@ -1,0 +1,192 @@
+"""Upgrades and rollbacks of a service that is in use: who serves in the end, what users noticed, and what the operator is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from build_standin import build
+from fleetbed.constant import asked_constantly
+from fleetbed.host import Host
+from fleetbed.paths import REPOSITORY
+from fleetbed.runner import Run
+from fleetbed.site import SITE, Site, main_pid
+
+UPGRADE, ROLLBACK = REPOSITORY / "playbooks" / "upgrade.yml", REPOSITORY / "playbooks" / "rollback.yml"
+OLD, NEW = "2026.3.4", "2026.3.6"
+# Releases are never changed: each variant is a version of its own.
+VARIANTS = {"crash-at-start": "2026.3.2", "never-healthy": "2026.3.3", "bad-answers": "2026.3.5"}
+START_TIMEOUT, STOP_TIMEOUT = 12, 6  # seconds; the definition's own are minutes
+UNITS = {slot: f"fluxbase-server@{slot}.service" for slot in ("blue", "green")}
+
+
+@pytest.fixture(scope="module")
+def site(new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site that serves the former version, by a definition with less patience."""
+    folder = tmp_path_factory.mktemp("upgrade")
+    definition = (REPOSITORY / "services" / "fluxbase.yml").read_text()
+    for before, after in (
+        ("start_timeout: 180 ", f"start_timeout: {START_TIMEOUT} "),
+        ("stop_timeout: 90\n", f"stop_timeout: {STOP_TIMEOUT}\n"),
+    ):
+        assert definition.count(before) == 1
+        definition = definition.replace(before, after)
+    (folder / "services").mkdir()
+    (folder / "services" / "fluxbase.yml").write_text(definition)
+    made = Site.plan(new_host("upgrade"), client, folder)
+    made.variables["fleet_services"]["fluxbase"] |= {
+        **version(folder, OLD),
+        "rollout": {"soak": 3, "drain": 5, "interval": 1},
+    }
+    made.converge()
+    return made
+
+
+def version(folder: Path, number: str, variant: str = "none") -> dict[str, Any]:
+    """Keys of the service's entry."""
+    program = folder / f"fluxbase-{number}"
+    if not program.exists():
+        build(number, program, variant, seconds=2 * START_TIMEOUT)
+    checksum = f"sha256:{hashlib.sha256(program.read_bytes()).hexdigest()}"
+    return {"version": number, "release": {"source": str(program), "checksum": checksum}}
+
+
+def wants(site: Site, number: str, variant: str = "none", **changes: Any) -> dict[str, Any]:
+    """The inventory with another version."""
+    return site.changed(**{**version(site.ansible.folder, number, variant), **changes})
+
+
+def under_load(site: Site, playbook: Path, changes: dict[str, Any], **options: Any) -> Run:
+    """A run of which users notice nothing."""
+    authority = (site.ansible.folder / "ca" / "ca.pem").read_text()
+    with asked_constantly(site.client, site.host.address, authority) as answers:
+        run = site.run(playbook=playbook, changes=changes, **options)
+    failed = [(begun, found) for begun, found in answers if found not in (200, 201)]
+    assert len(answers) > 100
+    assert failed == [], f"{len(failed)} of {len(answers)}"
+    return run
+
+
+def serves_alone(site: Site, number: str, slot: str) -> None:
+    """This version, and no other, to users, on the host, in its notes and after a boot."""
+    host, unit = site.host, UNITS[slot]
+    health = json.loads(site.curl("/health", "--fail").stdout)
+    assert (health["status"], health["version"], health["slot"]) == ("ok", number, slot)
+    listed = "systemctl list-units --plain --no-legend --state=active,activating,reloading 'fluxbase-server@*'"
+    assert [line.split()[0] for line in host.root(listed).stdout.splitlines()] == [unit]
+    enabled = "systemctl list-unit-files --plain --no-legend --state=enabled 'fluxbase-server@*'"
+    assert [line.split()[0] for line in host.root(enabled).stdout.splitlines()] == [unit]
+    note = json.loads(host.read("/etc/selfhost/services/fluxbase-server.json"))
+    assert (note["version"], note["slot"]) == (number, slot)
+    assert host.root("systemctl list-units --failed --plain --no-legend").stdout == ""
+    assert host.root("find /var/lib/selfhost/transactions -mindepth 1 -type d").stdout == ""
+
+
+def slot_that_serves(site: Site) -> str:
+    return str(json.loads(site.host.read("/etc/selfhost/services/fluxbase-server.json"))["slot"])
+
+
+def test_with_nothing_to_do_it_says_so(site: Site) -> None:
+    run = site.run(playbook=UPGRADE)
+    assert run.changed == []
+    assert "nothing to do" in run.of("Say what will be done").result["msg"]
+
+
+def test_check_mode_lists_the_steps_and_touches_nothing(site: Site) -> None:
+    before, process = site.hashes(), main_pid(site.host, UNITS["blue"])
+    run = site.run(playbook=UPGRADE, changes=wants(site, NEW), check=True)
+    said = run.of("Say what will be done").result["msg"]
+    assert f"fluxbase: {OLD} -> {NEW}, blue_green" in said
+    assert f"start {site.host.name}" in said and f"{START_TIMEOUT} s at most" in said
+    assert (site.hashes(), main_pid(site.host, UNITS["blue"])) == (before, process)
+    assert run.changed == []
+
+
+def test_users_notice_neither_an_upgrade_nor_a_rollback(site: Site) -> None:
+    item = site.add_item()
+    under_load(site, UPGRADE, wants(site, NEW))
+    serves_alone(site, NEW, "green")
+    # Which slot serves is the host's to know: for the inventory that is all as it wants it.
+    assert site.run(playbook=SITE, changes=wants(site, NEW)).changed == []
+    assert site.run(playbook=UPGRADE, changes=wants(site, NEW)).changed == []
+    run = under_load(site, ROLLBACK, wants(site, NEW), options=["-e", "service=fluxbase"])
+    assert f"fluxbase {OLD} serves again" in run.of("Say what is left to do").result["msg"]
+    serves_alone(site, OLD, "blue")
+    assert item in site.curl("/api/v1/items", "--fail").stdout
+    assert site.run(playbook=SITE).changed == []
+    # And on to the newer one again, which the other slot has kept.
+    under_load(site, ROLLBACK, site.variables | {}, options=["-e", "service=fluxbase"])
+    serves_alone(site, NEW, "green")
+    under_load(site, UPGRADE, wants(site, OLD))
+    serves_alone(site, OLD, "blue")
+
+
+def test_the_slot_that_serves_comes_back_with_its_host(site: Site) -> None:
+    site.run(playbook=UPGRADE, changes=wants(site, NEW))
+    slot = slot_that_serves(site)
+    site.host.restart()
+    site.answers_within(60)
+    serves_alone(site, NEW, slot)
+    site.run(playbook=UPGRADE, changes=wants(site, OLD))
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        pytest.param("crash-at-start", ["crashed 3 times", "conn closed"], id="crash-at-start"),
+        pytest.param("never-healthy", ["status 503"], id="never-healthy"),
+    ],
+)
+def test_a_release_that_does_not_start_leaves_the_former_alone_serving(
+    site: Site, variant: str, words: list[str]
+) -> None:
+    before, slot = site.hashes(), slot_that_serves(site)
+    process = main_pid(site.host, UNITS[slot])
+    run = under_load(site, UPGRADE, wants(site, VARIANTS[variant], variant), expect_failure=True)
+    message = run.failed[-1].result["msg"]
+    for word in (*words, f"It failed in: start {site.host.name}", f"fluxbase {OLD} alone serves, from the slot {slot}"):
+        assert word in message
+    serves_alone(site, OLD, slot)
+    # The process that served before serves still.
+    assert main_pid(site.host, UNITS[slot]) == process
+    kept = [line for line in before.splitlines() if f"server.{'green' if slot == 'blue' else 'blue'}." not in line]
+    assert set(site.hashes().splitlines()) <= set(kept) | set(before.splitlines())
+
+
+def test_a_wrong_checksum_and_a_version_without_contract_start_nothing(site: Site) -> None:
+    slot = slot_that_serves(site)
+    wrong = wants(site, NEW)
+    wrong["fleet_services"]["fluxbase"]["release"] = {
+        **wrong["fleet_services"]["fluxbase"]["release"],
+        "checksum": f"sha256:{'0' * 64}",
+    }
+    wrong["fleet_services"]["fluxbase"]["version"] = "2026.3.1"
+    run = under_load(site, UPGRADE, wrong, expect_failure=True)
+    message = run.failed[-1].result["msg"]
+    assert f"It failed in: install {site.host.name}" in message and "checksum" in message
+    serves_alone(site, OLD, slot)
+    refused = site.run(playbook=UPGRADE, changes=wants(site, NEW, version="1999.1"), expect_failure=True)
+    assert "no contract of fluxbase covers 1999.1" in refused.failed[0].result["msg"]
+    serves_alone(site, OLD, slot)
+
+
+def test_an_edge_that_refuses_its_configuration_takes_everything_back(site: Site) -> None:
+    slot = slot_that_serves(site)
+    site.host.put("/etc/nginx/modules-enabled/99-broken.conf", "nonsense;\n")
+    try:
+        run = under_load(site, UPGRADE, wants(site, NEW), expect_failure=True)
+    finally:
+        site.host.root("rm /etc/nginx/modules-enabled/99-broken.conf")
+    message = run.failed[-1].result["msg"]
+    assert f"It failed in: traffic {site.host.name} 100 %" in message and "nonsense" in message
+    serves_alone(site, OLD, slot)
+
+
+def test_a_rollback_without_a_kept_release_says_so(site: Site) -> None:
+    # The failed ones have taken the place of what the idle slot had kept.
+    run = site.run(playbook=ROLLBACK, options=["-e", "service=fluxbase"], expect_failure=True)
+    assert "has kept no other release of fluxbase" in run.failed[0].result["msg"]
