@@ -173,6 +173,8 @@ def unit_name(component: Data) -> str:
 
 def component_units(component: Data, enabled: bool = True) -> list[Data]:
     """Arguments of `config_set`: a slot runs. One that stands in does not come back with the host: the slot that serves does."""
+    if component.get("staged"):
+        return []
     return [{"name": unit_name(component), "on_change": "restart", "enabled": enabled, "state": "started"}]
 
 
@@ -275,6 +277,7 @@ class FilterModule:
             "environment_path": environment_path,
             "companion_path": companion_path,
             "component_programs": component_programs,
+            "component_unit": unit_name,
             "component_units": component_units,
             "component_probes": component_probes,
             "component_port_probes": component_port_probes,

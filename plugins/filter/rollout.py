@@ -76,7 +76,42 @@ def steps_text(rollout: Data) -> str:
         for number, step in enumerate(rollout["steps"], 1)
     ]
     heading = f"{rollout['service']}: {', '.join(versions)} -> {', '.join(to)}, {rollout['strategy']}"
-    return f"{heading}\n{table(['', 'step', 'time'], rows)}"
+    reason = rollout.get("rehearsal", {}).get("reason")
+    unrehearsed = f"\nnot rehearsed: {reason}" if reason else ""
+    return f"{heading}\n{table(['', 'step', 'time'], rows)}{unrehearsed}"
+
+
+def rehearsal_text(found: Data, rollout: Data) -> list[str]:
+    """How a rehearsal went, line by line."""
+    host = rollout["rehearsal"]["host"]
+    old, new = rollout["from"][host]["version"], rollout["to"][host]["version"]
+    rows = (
+        "with all rows"
+        if found["copied"] == "full"
+        else "with the schema and what keeps track of migrations, without other rows"
+    )
+    lines = [f"rehearsed with a copy of the database ({found['size'] // 2**20} MiB) {rows}"]
+    lines.append(f"{new}: {found['new']['words']} after {found['new']['seconds']} s")
+    lines += [f"  {table} could not be read for {seconds} s" for table, seconds in sorted(found["locks"].items())]
+    if found["old"]:
+        lines.append(f"{old} on what that left: {found['old']['words']} after {found['old']['seconds']} s")
+    return lines
+
+
+def rehearsal_refusal(found: Data, rollout: Data, accepted: str = "") -> str:
+    """Why the rollout does not go on, in the program's own words; empty where it does."""
+    host, service = rollout["rehearsal"]["host"], rollout["service"]
+    old, new = rollout["from"][host]["version"], rollout["to"][host]["version"]
+    if not found["new"]["ok"]:
+        said = "\n  ".join(found["new"]["journal"])
+        return f"{service} {new} does not start on a copy of this database: {found['new']['words']}. It says:\n  {said}\nThe database was not touched."
+    if not found["old"]["ok"] and accepted != service:
+        said = "\n  ".join(found["old"]["journal"])
+        return (
+            f"{service} {new} starts, but {old} would not start any more on the database that it leaves: there would be no way back. "
+            f"{old} says there:\n  {said}\nThe database was not touched. To go on without a way back: -e no_way_back={service}"
+        )
+    return ""
 
 
 def way_back_from(rollout: Data, done: Iterable[Data]) -> list[Data]:
@@ -117,6 +152,8 @@ class FilterModule:
             "notes_with": notes_with,
             "adopted_units": adopted_units,
             "steps_text": steps_text,
+            "rehearsal_text": rehearsal_text,
+            "rehearsal_refusal": rehearsal_refusal,
             "way_back_from": way_back_from,
             "failed_step": failed_step,
             "serves_again": serves_again,

@@ -28,7 +28,11 @@ CRASHES = 3  # restarts by systemd that are a pattern
 JOURNAL_LINES = 12
 ROOM = 256 * 1024 * 1024  # bytes that stay free, and that an empty cluster takes
 # How programs call the tables that keep track of migrations.
-TRACKS = "(migration|schema_version|schema_history|flyway|alembic_version|changelog|goose_db|knex_)"
+TRACKING = """
+SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+AND tablename ~* '(migration|schema_version|schema_history|flyway|alembic_version|changelog|goose_db|knex_)'
+"""
 ASK = """
 import socket, sys, urllib.error, urllib.parse, urllib.request
 url = sys.argv[1]
@@ -167,10 +171,7 @@ class Rehearsal:
             self.sleep(0.2)
 
     def _pipe_tables(self, data: Path) -> None:
-        listed = self._live(
-            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables "
-            f"WHERE tablename ~* '{TRACKS}' AND schemaname NOT IN ('pg_catalog', 'information_schema')"
-        ).split()
+        listed = self._live(TRACKING).split()
         if listed:
             tables = [word for name in listed for word in ("--table", name)]
             self._pipe(["pg_dump", "--data-only", "--disable-triggers", *tables, self.database], data, self.database)
@@ -261,7 +262,7 @@ class Rehearsal:
         """Tables that nobody could read in this moment."""
         query = (
             "SELECT DISTINCT relation::regclass::text FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted "
-            f"AND database = (SELECT oid FROM pg_database WHERE datname = '{self.database}') "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
             "AND relation IN (SELECT oid FROM pg_class WHERE relkind IN ('r', 'p'))"
         )
         command = ["psql", "-AtX", "-h", str(self.folder / "data"), "-p", str(self.port), "-c", query, self.database]

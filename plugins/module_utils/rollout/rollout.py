@@ -80,6 +80,7 @@ def _rollout(
         stop=max(entry["stop_timeout"] for entry in entries) + 30,
         **_wishes(wanted),
     )
+    rehearsal = _rehearsal(wanted, after, name, hosts, serving)
     involved = [host for host, each in home.hosts.items() if host in hosts or each["postgres"]]
     return {
         "service": name,
@@ -89,7 +90,13 @@ def _rollout(
         "from": {host: {key: serving[host][name][key] for key in ("version", "slot")} for host in hosts},
         "to": {host: {"version": _version(after, host, name), "slot": flipped[host]} for host in hosts},
         "limits": dataclasses.asdict(limits),
-        "steps": [step.as_data() for step in schedule(strategy, hosts, involved, limits)],
+        "rehearsal": rehearsal,
+        "steps": [
+            step.as_data()
+            for step in schedule(
+                strategy, hosts, involved, limits, rehearsed_on=[rehearsal["host"]] if rehearsal["host"] else []
+            )
+        ],
         "before": _before(fleet, name, home, serving, hosts).hosts,
         "after": after.hosts,
         "former": {host: serving[host][name]["notes"] for host in hosts},
@@ -206,6 +213,45 @@ def _starting(own: Data, name: str, serving: str) -> Data:
     changed["standins"] = [{**entry, "serving": serving} for entry in _of(own, name)]
     changed["components"] = []
     return changed
+
+
+def _rehearsal(wanted: Data, after: Plan, name: str, hosts: Sequence[str], serving: Serving) -> Data:
+    """Arguments of the module `rehearsal` and the host that it runs on; or the reason why there is none."""
+    copy = wanted.get("rollout", {}).get("rehearsal", "auto")
+    homes = {host: own["postgres"]["version"] for host, own in after.hosts.items() if own["postgres"]}
+    pools = [pool for host in hosts for pool in (after.hosts[host]["pooler"] or {"pools": []})["pools"]]
+    own = [pool for pool in pools if pool["secret"]["service"] == name]
+    host = next((host for host in hosts if host in homes), None)
+    reason = ""
+    if not own:
+        reason = f"{name} has no database"
+    elif copy == "off":
+        reason = f"fleet_services.{name}.rollout.rehearsal is off"
+    elif host is None:
+        reason = f"the database is on {', '.join(homes)}, and {name} is not"
+    if reason or host is None:
+        return {"host": None, "reason": reason}
+    notes = {note["component"]: note for note in serving[host][name]["notes"]}
+    return {
+        "host": host,
+        "reason": "",
+        "copy": copy,
+        "database": own[0]["database"],
+        "version": homes[host],
+        "port": (after.hosts[host]["pooler"] or {})["port"],
+        "parts": [
+            {
+                "name": entry["component"],
+                "new": f"{entry['unit']}@{entry['slot']}.service",
+                "old": f"{entry['unit']}@{notes[entry['component']]['slot']}.service",
+                "new_probe": entry["probe"],
+                "old_probe": notes[entry["component"]]["probe"],
+                "state": [folder["path"] for folder in entry["state"]],
+            }
+            for entry in _of(after.hosts[host], name)
+            if entry["component"] in notes
+        ],
+    }
 
 
 def _ports(own: Data, name: str) -> list[int]:

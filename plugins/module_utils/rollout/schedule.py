@@ -5,6 +5,8 @@
 |---|---|
 | prepare | packages, database and pool get what the new version needs; those that have these roles |
 | install | the release is put in place, beside the one that runs |
+| stage | what the idle slot reads is put in place; it does not start |
+| rehearse | in a network of its own the new release runs against a copy of the database, and the old one on what that leaves |
 | start | the idle slot starts with it, and answers; else it is taken away again |
 | gate | it answers so many times in a row, and its unit does not crash meanwhile |
 | traffic | the edges send each host's requests to its new slot, or a share of them |
@@ -68,12 +70,17 @@ class Step:
         return f"{self.phase} {shares or ', '.join(self.hosts)}"
 
 
-def schedule(strategy: str, hosts: Sequence[str], involved: Sequence[str], limits: Limits) -> list[Step]:
+def schedule(
+    strategy: str, hosts: Sequence[str], involved: Sequence[str], limits: Limits, *, rehearsed_on: Sequence[str] = ()
+) -> list[Step]:
     """From the version that runs on all hosts to the new one; `involved` are all hosts whose packages or database it needs."""
     steps = [
         Step(phase="prepare", hosts=tuple(involved)),
         Step(phase="install", hosts=tuple(hosts)),
     ]
+    if rehearsed_on:
+        steps.append(Step(phase="stage", hosts=tuple(rehearsed_on)))
+        steps.append(Step(phase="rehearse", hosts=tuple(rehearsed_on)))
     if strategy == "rolling":
         for number, host in enumerate(hosts):
             steps += _up([host], limits)
@@ -115,7 +122,9 @@ def _over(moved: Sequence[str], now: Sequence[str], hosts: Sequence[str], limits
 
 def way_back(done: Sequence[Step], hosts: Sequence[str], limits: Limits) -> list[Step]:
     """From wherever a rollout came, its failed step among them, to the old slots alone. Empty where nothing of it is running."""
-    phases = {phase: [host for host in hosts if _touched(done, phase, host)] for phase in ("start", "stop", "finish")}
+    phases = {
+        phase: [host for host in hosts if _touched(done, phase, host)] for phase in ("stage", "start", "stop", "finish")
+    }
     moved = any(step.phase == "traffic" for step in done)
     down = [host for host in hosts if host in phases["stop"] or host in phases["finish"]]
     steps = []
@@ -125,7 +134,9 @@ def way_back(done: Sequence[Step], hosts: Sequence[str], limits: Limits) -> list
         steps.append(Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, 0)))
     if phases["start"]:
         steps.append(Step(phase="adopt", hosts=tuple(phases["start"]), seconds=limits.stop))
-        steps.append(Step(phase="discard", hosts=tuple(phases["start"]), seconds=limits.stop))
+    written = [host for host in hosts if host in phases["stage"] or host in phases["start"]]
+    if written:
+        steps.append(Step(phase="discard", hosts=tuple(written), seconds=limits.stop))
     return steps
 
 
