@@ -14,12 +14,18 @@ from fleetbed.constant import asked_constantly
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Run
-from fleetbed.site import SITE, Site, main_pid
+from fleetbed.site import SITE, Site, main_pid, psql
 
 UPGRADE, ROLLBACK = REPOSITORY / "playbooks" / "upgrade.yml", REPOSITORY / "playbooks" / "rollback.yml"
 OLD, NEW = "2026.3.4", "2026.3.6"
 # Releases are never changed: each variant is a version of its own.
-VARIANTS = {"crash-at-start": "2026.3.2", "never-healthy": "2026.3.3", "bad-answers": "2026.3.5"}
+VARIANTS = {
+    "crash-at-start": "2026.2.1",
+    "never-healthy": "2026.2.2",
+    "failing-migration": "2026.2.3",
+    "ruinous-migration": "2026.2.4",
+    "poisonous-migration": "2026.2.5",
+}
 START_TIMEOUT, STOP_TIMEOUT = 12, 6  # seconds; the definition's own are minutes
 UNITS = {slot: f"fluxbase-server@{slot}.service" for slot in ("blue", "green")}
 
@@ -116,10 +122,11 @@ def test_users_notice_neither_an_upgrade_nor_a_rollback(site: Site) -> None:
     run = under_load(site, ROLLBACK, wants(site, NEW), options=["-e", "service=fluxbase"])
     assert f"fluxbase {OLD} serves again" in run.of("Say what is left to do").result["msg"]
     serves_alone(site, OLD, "blue")
-    assert item in site.curl("/api/v1/items", "--fail").stdout
+    # The list that users see has the newest alone.
+    assert psql(site.host, f"SELECT count(*) FROM app.items WHERE body = '{item}'") == ["1"]
     assert site.run(playbook=SITE).changed == []
     # And on to the newer one again, which the other slot has kept.
-    under_load(site, ROLLBACK, site.variables | {}, options=["-e", "service=fluxbase"])
+    under_load(site, ROLLBACK, {}, options=["-e", "service=fluxbase"])
     serves_alone(site, NEW, "green")
     under_load(site, UPGRADE, wants(site, OLD))
     serves_alone(site, OLD, "blue")
@@ -134,6 +141,57 @@ def test_the_slot_that_serves_comes_back_with_its_host(site: Site) -> None:
     site.run(playbook=UPGRADE, changes=wants(site, OLD))
 
 
+def refused(site: Site, variant: str, where: str, *words: str, **rollout: Any) -> None:
+    """The former version alone serves on, by the same process, from a database that is as it was; and the operator is told why."""
+    slot = slot_that_serves(site)
+    process, tables = main_pid(site.host, UNITS[slot]), schema(site.host)
+    entry = site.variables["fleet_services"]["fluxbase"]
+    wanted = wants(site, VARIANTS[variant], variant, rollout={**entry["rollout"], **rollout})
+    run = under_load(site, UPGRADE, wanted, expect_failure=True)
+    message = run.failed[-1].result["msg"]
+    told = (f"It failed in: {where} {site.host.name}", f"fluxbase {OLD} alone serves, from the slot {slot} as before")
+    for word in (*words, *told):
+        assert word in message
+    serves_alone(site, OLD, slot)
+    assert main_pid(site.host, UNITS[slot]) == process
+    if where == "rehearse":
+        assert schema(site.host) == tables
+    nothing_is_left_of_the_rehearsal(site.host)
+
+
+def schema(host: Host) -> str:
+    dump = "runuser -u postgres -- pg_dump --schema-only fluxbase | grep -v '^.\\(un\\)\\?restrict '"
+    return host.root(dump).stdout
+
+
+def nothing_is_left_of_the_rehearsal(host: Host) -> None:
+    assert (
+        host.root("ls -d /var/lib/selfhost/rehearsal /run/systemd/system/selfhost-rehearsal*", check=False).stdout == ""
+    )
+    assert host.root("systemctl list-units --all --plain --no-legend 'selfhost-rehearsal*'").stdout == ""
+    assert host.root("pgrep -u postgres --full rehearsal", check=False).stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        pytest.param(
+            "crash-at-start", ["does not start on a copy of this database", "conn closed"], id="crash-at-start"
+        ),
+        pytest.param("never-healthy", ["was not healthy within", "its last answer: 503"], id="never-healthy"),
+        pytest.param("failing-migration", ["Failed to run migrations"], id="failing-migration"),
+        pytest.param("ruinous-migration", ["Failed to run migrations"], id="ruinous-migration"),
+        pytest.param(
+            "poisonous-migration",
+            [f"{OLD} would not start any more on the database that it leaves", "is not unique", "no_way_back=fluxbase"],
+            id="poisonous-migration",
+        ),
+    ],
+)
+def test_a_rehearsal_refuses_what_would_fail(site: Site, variant: str, words: list[str]) -> None:
+    refused(site, variant, "rehearse", *words)
+
+
 @pytest.mark.parametrize(
     ("variant", "words"),
     [
@@ -141,20 +199,8 @@ def test_the_slot_that_serves_comes_back_with_its_host(site: Site) -> None:
         pytest.param("never-healthy", ["status 503"], id="never-healthy"),
     ],
 )
-def test_a_release_that_does_not_start_leaves_the_former_alone_serving(
-    site: Site, variant: str, words: list[str]
-) -> None:
-    before, slot = site.hashes(), slot_that_serves(site)
-    process = main_pid(site.host, UNITS[slot])
-    run = under_load(site, UPGRADE, wants(site, VARIANTS[variant], variant), expect_failure=True)
-    message = run.failed[-1].result["msg"]
-    for word in (*words, f"It failed in: start {site.host.name}", f"fluxbase {OLD} alone serves, from the slot {slot}"):
-        assert word in message
-    serves_alone(site, OLD, slot)
-    # The process that served before serves still.
-    assert main_pid(site.host, UNITS[slot]) == process
-    kept = [line for line in before.splitlines() if f"server.{'green' if slot == 'blue' else 'blue'}." not in line]
-    assert set(site.hashes().splitlines()) <= set(kept) | set(before.splitlines())
+def test_without_a_rehearsal_the_gate_refuses_it(site: Site, variant: str, words: list[str]) -> None:
+    refused(site, variant, "start", *words, rehearsal="off")
 
 
 def test_a_wrong_checksum_and_a_version_without_contract_start_nothing(site: Site) -> None:
@@ -164,13 +210,13 @@ def test_a_wrong_checksum_and_a_version_without_contract_start_nothing(site: Sit
         **wrong["fleet_services"]["fluxbase"]["release"],
         "checksum": f"sha256:{'0' * 64}",
     }
-    wrong["fleet_services"]["fluxbase"]["version"] = "2026.3.1"
+    wrong["fleet_services"]["fluxbase"]["version"] = "2026.2.9"
     run = under_load(site, UPGRADE, wrong, expect_failure=True)
     message = run.failed[-1].result["msg"]
     assert f"It failed in: install {site.host.name}" in message and "checksum" in message
     serves_alone(site, OLD, slot)
-    refused = site.run(playbook=UPGRADE, changes=wants(site, NEW, version="1999.1"), expect_failure=True)
-    assert "no contract of fluxbase covers 1999.1" in refused.failed[0].result["msg"]
+    unknown = site.run(playbook=UPGRADE, changes=wants(site, NEW, version="1999.1"), expect_failure=True)
+    assert "no contract of fluxbase covers 1999.1" in unknown.failed[0].result["msg"]
     serves_alone(site, OLD, slot)
 
 
