@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import Fleet, rollbacks, rollouts
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import (
+    Fleet,
+    ledger_entries,
+    rollbacks,
+    rollouts,
+)
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader
 
 ARGUMENTS = {"service": {"type": "str", "default": ""}, "back": {"type": "bool", "default": False}}
@@ -27,4 +33,8 @@ class ActionModule(ActionBase):
         found = compute(fleet, reader.serving(), only=options["service"])
         if found.findings:
             return {**result, "failed": True, "msg": found.findings.text()}
+        serving = reader.serving()
+        moment = datetime.now(tz=UTC)
+        for rollout in found.items:
+            rollout |= ledger_entries(rollout, serving, moment)
         return {**result, "changed": False, "ansible_facts": {"fleet_rollouts": found.items}}

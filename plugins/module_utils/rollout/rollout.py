@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from ..plan.compute import Plan, compute
 from ..plan.definitions import Definitions
 from ..plan.findings import Finding, Findings
 from ..plan.model import Data, Inventory, other_slot
-from .schedule import STRATEGIES, Limits, rollback, schedule
+from .schedule import STRATEGIES, Limits, Step, rollback, schedule, way_back
 
 Serving = Mapping[
     str, Mapping[str, Data]
@@ -56,9 +58,12 @@ def rollouts(fleet: Fleet, serving: Serving, *, only: str = "") -> Rollouts:
     for name in [only] if only else list(services):
         hosts = [host for host, own in home.hosts.items() if _of(own, name)]
         behind = [host for host in hosts if serving[host].get(name, {}).get("version") != _version(home, host, name)]
+        cut_off = [host for host in hosts if host not in behind and serving[host][name].get("unfinished")]
         if behind:
             rollout = _rollout(fleet, home, serving, name, behind, found.findings)
             found.items += [rollout] if rollout else []
+        elif cut_off:
+            found.items.append(_taken_back(fleet, home, serving, name, cut_off))
     return found
 
 
@@ -75,11 +80,7 @@ def _rollout(
     slots = {host: str(serving[host][name]["slot"]) for host in hosts}
     flipped = {**fleet.inventory.live.get(name, {}), **{host: other_slot(slot) for host, slot in slots.items()}}
     after = fleet.plan(live={**fleet.inventory.live, name: flipped})
-    limits = Limits(
-        start=max(entry["probe"]["start_timeout"] for entry in entries),
-        stop=max(entry["stop_timeout"] for entry in entries) + 30,
-        **_wishes(wanted),
-    )
+    limits = _limits(entries, wanted)
     rehearsal = _rehearsal(wanted, after, name, hosts, serving)
     involved = [host for host, each in home.hosts.items() if host in hosts or each["postgres"]]
     return {
@@ -103,6 +104,19 @@ def _rollout(
         "leaving": {host: _ports(home.hosts[host], name) for host in hosts},
         "starting": {host: _starting(after.hosts[host], name, slots[host]) for host in hosts},
     }
+
+
+def ledger_entries(rollout: Data, serving: Serving, moment: datetime) -> Data:
+    """Under which name it is recorded: that of one that was cut off on its way to the same version, or its own. `superseded` are others without an end."""
+    version = rollout["to"][rollout["hosts"][0]]["version"]
+    open_ones = {
+        entry["id"]: entry["version"]
+        for host in rollout["hosts"]
+        for entry in serving[host][rollout["service"]].get("unfinished", [])
+    }
+    own = [name for name, to in open_ones.items() if to == version]
+    name = own[-1] if own else f"{moment:%Y%m%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9._+-]', '-', version)}"
+    return {"id": name, "superseded": [each for each in open_ones if each != name]}
 
 
 def rollbacks(fleet: Fleet, serving: Serving, *, only: str) -> Rollouts:
@@ -129,11 +143,7 @@ def rollbacks(fleet: Fleet, serving: Serving, *, only: str) -> Rollouts:
     kept = {host: list(serving[host][only]["kept"]) for host in hosts}
     slots = {host: str(notes[0]["slot"]) for host, notes in kept.items()}
     entries = [entry for host in hosts for entry in _of(home.hosts[host], only)]
-    limits = Limits(
-        start=max(entry["probe"]["start_timeout"] for entry in entries),
-        stop=max(entry["stop_timeout"] for entry in entries) + 30,
-        **_wishes(fleet.inventory.services[only]),
-    )
+    limits = _limits(entries, fleet.inventory.services[only])
     wanted = {**fleet.inventory.services[only], "version": str(kept[hosts[0]][0]["version"])}
     services = {**fleet.inventory.variables["fleet_services"], only: wanted}
     live = {**fleet.inventory.live, only: slots}
@@ -158,10 +168,39 @@ def rollbacks(fleet: Fleet, serving: Serving, *, only: str) -> Rollouts:
     return found
 
 
-def _wishes(wanted: Data) -> Data:
-    """What the inventory says of the limits."""
+def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str]) -> Data:
+    """A rollout that was cut off, to a version that is not wanted any more: everything as it was before it."""
+    limits = _limits([entry for host in hosts for entry in _of(home.hosts[host], name)], fleet.inventory.services[name])
+    flipped = {host: other_slot(str(serving[host][name]["slot"])) for host in hosts}
+    after = fleet.plan(live={**fleet.inventory.live, name: {**fleet.inventory.live.get(name, {}), **flipped}})
+    begun = [Step(phase=phase, hosts=tuple(hosts)) for phase in ("start", "traffic")]
+    current = {host: {key: serving[host][name][key] for key in ("version", "slot")} for host in hosts}
+    return {
+        "service": name,
+        "kind": "upgrade",
+        "strategy": "as before",
+        "hosts": list(hosts),
+        "from": current,
+        "to": current,
+        "limits": dataclasses.asdict(limits),
+        "rehearsal": {"host": None, "reason": ""},
+        "steps": [step.as_data() for step in way_back(begun, hosts, limits)],
+        "before": home.hosts,
+        "after": after.hosts,
+        "former": {host: serving[host][name]["notes"] for host in hosts},
+        "leaving": {},
+        "starting": {host: _starting(after.hosts[host], name, str(serving[host][name]["slot"])) for host in hosts},
+    }
+
+
+def _limits(entries: Sequence[Data], wanted: Data) -> Limits:
     own = wanted.get("rollout", {})
-    return {key: own[key] for key in ("interval", "timeout", "successes", "failures", "soak", "drain") if key in own}
+    wishes = ("interval", "timeout", "successes", "failures", "soak", "drain")
+    return Limits(
+        start=max(entry["probe"]["start_timeout"] for entry in entries),
+        stop=max(entry["stop_timeout"] for entry in entries) + 30,
+        **{key: own[key] for key in wishes if key in own},
+    )
 
 
 def _check(
