@@ -166,7 +166,7 @@ def schema(host: Host) -> str:
 
 def nothing_is_left_of_the_rehearsal(host: Host) -> None:
     assert (
-        host.root("ls -d /var/lib/selfhost/rehearsal /run/systemd/system/selfhost-rehearsal*", check=False).stdout == ""
+        host.root("ls -d /var/lib/selfhost-rehearsal /run/systemd/system/selfhost-rehearsal*", check=False).stdout == ""
     )
     assert host.root("systemctl list-units --all --plain --no-legend 'selfhost-rehearsal*'").stdout == ""
     assert host.root("pgrep -u postgres --full rehearsal", check=False).stdout == ""
@@ -195,7 +195,7 @@ def test_a_rehearsal_refuses_what_would_fail(site: Site, variant: str, words: li
 @pytest.mark.parametrize(
     ("variant", "words"),
     [
-        pytest.param("crash-at-start", ["crashed 3 times", "conn closed"], id="crash-at-start"),
+        pytest.param("crash-at-start", ["conn closed"], id="crash-at-start"),
         pytest.param("never-healthy", ["status 503"], id="never-healthy"),
     ],
 )
