@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.selfhost.fleet.plugins.filter.components import note_files, unit_name
+from ansible_collections.selfhost.fleet.plugins.filter.edge import edge_server
 from ansible_collections.selfhost.fleet.plugins.filter.report import table
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import other_slot
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import (
@@ -51,6 +52,13 @@ def _servers(own: Data, service: str) -> dict[str, list[Data]]:
 
 def _upstreams(own: Data, service: str) -> list[Data]:
     return [each for site in own["edge"]["sites"] if site["name"] == service for each in site["upstreams"]]
+
+
+def slot_servers(rollout: Data, edge: str, when: str) -> list[str]:
+    """Where an edge sends requests of the service, as its log has it: `before` the rollout, or `after` it."""
+    servers = [each for servers in _servers(rollout[when][edge], rollout["service"]).values() for each in servers]
+    moving = [each for each in servers if each["host"] in rollout["hosts"]]
+    return [edge_server({key: each[key] for key in ("address", "port")}) for each in moving]
 
 
 def notes_with(serving: Mapping[str, Data], service: str, notes: list[Data]) -> list[Data]:
@@ -149,6 +157,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "shared_traffic": shared_traffic,
+            "slot_servers": slot_servers,
             "notes_with": notes_with,
             "adopted_units": adopted_units,
             "steps_text": steps_text,

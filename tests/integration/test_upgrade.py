@@ -25,6 +25,7 @@ VARIANTS = {
     "failing-migration": "2026.2.3",
     "ruinous-migration": "2026.2.4",
     "poisonous-migration": "2026.2.5",
+    "bad-answers": "2026.2.6",
 }
 START_TIMEOUT, STOP_TIMEOUT = 12, 6  # seconds; the definition's own are minutes
 UNITS = {slot: f"fluxbase-server@{slot}.service" for slot in ("blue", "green")}
@@ -201,6 +202,27 @@ def test_a_rehearsal_refuses_what_would_fail(site: Site, variant: str, words: li
 )
 def test_without_a_rehearsal_the_gate_refuses_it(site: Site, variant: str, words: list[str]) -> None:
     refused(site, variant, "start", *words, rehearsal="off")
+
+
+CANARY = {"strategy": "canary", "shares": [50], "observe": 15, "rehearsal": "off", "soak": 1, "drain": 3}
+
+
+def test_a_canary_that_does_well_gets_all(site: Site) -> None:
+    under_load(site, UPGRADE, wants(site, NEW, rollout=CANARY))
+    serves_alone(site, NEW, slot_that_serves(site))
+    site.run(playbook=UPGRADE, changes=wants(site, OLD))
+
+
+def test_a_canary_with_errors_is_taken_back_before_all_meet_them(site: Site) -> None:
+    slot = slot_that_serves(site)
+    authority = (site.ansible.folder / "ca" / "ca.pem").read_text()
+    changes = wants(site, VARIANTS["bad-answers"], "bad-answers", rollout=CANARY)
+    with asked_constantly(site.client, site.host.address, authority) as answers:
+        run = site.run(playbook=UPGRADE, changes=changes, expect_failure=True)
+    message = run.failed[-1].result["msg"]
+    assert f"It failed in: observe {site.host.name} 50 %" in message and "error" in message
+    serves_alone(site, OLD, slot)
+    assert {found for _begun, found in answers} == {200, 201, 500}
 
 
 def test_a_wrong_checksum_and_a_version_without_contract_start_nothing(site: Site) -> None:

@@ -95,7 +95,12 @@ def _rollout(
         "steps": [
             step.as_data()
             for step in schedule(
-                strategy, hosts, involved, limits, rehearsed_on=[rehearsal["host"]] if rehearsal["host"] else []
+                strategy,
+                hosts,
+                involved,
+                limits,
+                edges=[host for host, own in after.hosts.items() if own["edge"]],
+                rehearsed_on=[rehearsal["host"]] if rehearsal["host"] else [],
             )
         ],
         "before": _before(fleet, name, home, serving, hosts).hosts,
@@ -195,7 +200,7 @@ def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Se
 
 def _limits(entries: Sequence[Data], wanted: Data) -> Limits:
     own = wanted.get("rollout", {})
-    wishes = ("interval", "timeout", "successes", "failures", "soak", "drain")
+    wishes = ("interval", "timeout", "successes", "failures", "soak", "drain", "shares", "observe")
     return Limits(
         start=max(entry["probe"]["start_timeout"] for entry in entries),
         stop=max(entry["stop_timeout"] for entry in entries) + 30,

@@ -10,6 +10,7 @@
 | start | the idle slot starts with it, and answers; else it is taken away again |
 | gate | it answers so many times in a row, and its unit does not crash meanwhile |
 | traffic | the edges send each host's requests to its new slot, or a share of them |
+| observe | the edges' own logs say that the new slots have no more errors, and answer no slower |
 | soak | it goes on answering while users use it |
 | drain | the last requests of the other slot end |
 | finish | the new slot is the one that serves: it comes back with the host, and the old one stops |
@@ -25,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-STRATEGIES = ("blue_green", "rolling", "restart")
+STRATEGIES = ("blue_green", "rolling", "canary", "restart")
 ALL = 100  # per cent
 
 
@@ -45,6 +46,8 @@ class Limits:
     failures: int = 3
     soak: int = 10
     drain: int = 30
+    shares: Sequence[int] = (10, 50)  # per cent of the requests that a canary gets, one after the other
+    observe: int = 60
 
     @property
     def gate(self) -> int:
@@ -71,7 +74,13 @@ class Step:
 
 
 def schedule(
-    strategy: str, hosts: Sequence[str], involved: Sequence[str], limits: Limits, *, rehearsed_on: Sequence[str] = ()
+    strategy: str,
+    hosts: Sequence[str],
+    involved: Sequence[str],
+    limits: Limits,
+    *,
+    edges: Sequence[str] = (),
+    rehearsed_on: Sequence[str] = (),
 ) -> list[Step]:
     """From the version that runs on all hosts to the new one; `involved` are all hosts whose packages or database it needs."""
     steps = [
@@ -99,6 +108,11 @@ def schedule(
     steps += _up(hosts[:1], limits)
     if len(hosts) > 1:
         steps += _up(hosts[1:], limits)
+    if strategy == "canary":
+        for share in limits.shares:
+            shares = dict.fromkeys(hosts, share)
+            steps.append(Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=shares))
+            steps.append(Step(phase="observe", hosts=tuple(edges), seconds=limits.observe, shares=shares))
     steps += _over(hosts, hosts, hosts, limits)
     steps.append(Step(phase="finish", hosts=tuple(hosts), seconds=limits.stop))
     return steps

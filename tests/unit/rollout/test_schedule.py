@@ -39,6 +39,25 @@ def test_blue_and_green_is_one_switch_of_all_hosts() -> None:
     ]
 
 
+def test_a_canary_gets_a_growing_share_while_the_edges_look() -> None:
+    found = schedule("canary", ["app1"], ["app1"], LIMITS, edges=["edge1", "edge2"])
+    assert short(found) == [
+        "prepare app1",
+        "install app1",
+        "start app1",
+        "gate app1",
+        "traffic app1 10 %",
+        "observe app1 10 %",
+        "traffic app1 50 %",
+        "observe app1 50 %",
+        "traffic app1 100 %",
+        "soak app1",
+        "drain app1",
+        "finish app1",
+    ]
+    assert {step.hosts for step in found if step.phase == "observe"} == {("edge1", "edge2")}
+
+
 def test_rolling_is_host_by_host() -> None:
     assert short(steps("rolling", "app1", "app2")) == [
         "prepare app1, app2, db1",
@@ -108,6 +127,11 @@ def back(strategy: str, failed: str, *hosts: str) -> list[str]:
         ("blue_green", "install app1, app2", []),
         ("blue_green", "start app1", ["adopt app1", "discard app1"]),
         ("blue_green", "gate app2", ["adopt app1, app2", "discard app1, app2"]),
+        (
+            "canary",
+            "observe app1 10 %, app2 10 %",
+            ["traffic app1 0 %, app2 0 %", "adopt app1, app2", "discard app1, app2"],
+        ),
         (
             "blue_green",
             "soak app1, app2",
