@@ -122,6 +122,8 @@ locks:
   type: dict
 """
 
+import os  # noqa: E402
+
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal import (  # noqa: E402
@@ -154,6 +156,8 @@ ARGUMENTS = {
 
 
 def main() -> None:
+    # PostgreSQL has to come in: what is made here does not depend on the operator's umask.
+    os.umask(0o022)
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     given = module.params
     if module.check_mode:

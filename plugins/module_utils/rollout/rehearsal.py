@@ -20,7 +20,7 @@ from typing import Any
 from ..commands import CommandResult, Runner
 from ..unit_journal import unit_journal
 
-FOLDER = Path("/var/lib/selfhost-rehearsal")  # not below what is for root alone: PostgreSQL has to come in
+FOLDER = Path("/var/lib/selfhost-rehearsal")
 UNITS = Path("/run/systemd/system")
 PREFIX = "selfhost-rehearsal"
 POSTGRES = f"{PREFIX}-postgres.service"
