@@ -122,6 +122,29 @@ def rehearsal_refusal(found: Data, rollout: Data, accepted: str = "") -> str:
     return ""
 
 
+def history_text(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Rollouts as the hosts have recorded them, the newest first: a line for each, and one for each of its steps."""
+    found = [
+        (record, variables["inventory_hostname"])
+        for variables in hosts
+        for record in variables.get("recorded", {}).get("records", [])
+    ]
+    lines: list[str] = []
+    for record, host in sorted(found, key=lambda entry: str(entry[0]["began"]), reverse=True):
+        former = (record["from"] or {}).get("version") or "nothing"
+        lines.append(
+            f"{record['began']} {host}: {record['service']} {former} -> {record['to']['version']}, {record['strategy']}, "
+            f"by {record['operator']}: {record['outcome']}{_after(record['seconds'])}"
+        )
+        lines += [f"  {step['name']}: {step['outcome']}{_after(step['seconds'])}" for step in record["steps"]]
+        lines += [f"  {line}" for line in str(record["message"]).splitlines()[:3]]
+    return lines or ["No rollout is recorded on any host."]
+
+
+def _after(seconds: float | None) -> str:
+    return "" if seconds is None else f" ({seconds:.1f} s)"
+
+
 def way_back_from(rollout: Data, done: Iterable[Data]) -> list[Data]:
     """Steps from wherever a rollout came to the old slots alone."""
     steps = [_step(entry) for entry in done]
@@ -163,6 +186,7 @@ class FilterModule:
             "steps_text": steps_text,
             "rehearsal_text": rehearsal_text,
             "rehearsal_refusal": rehearsal_refusal,
+            "history_text": history_text,
             "way_back_from": way_back_from,
             "failed_step": failed_step,
             "serves_again": serves_again,

@@ -254,6 +254,39 @@ def test_an_edge_that_refuses_its_configuration_takes_everything_back(site: Site
     serves_alone(site, OLD, slot)
 
 
+def test_the_hosts_remember_who_did_what(site: Site) -> None:
+    run = site.run(playbook=REPOSITORY / "playbooks" / "status.yml", options=["-e", "history=true"])
+    lines = run.of("Print it").result["msg"]
+    outcomes = [line for line in lines if f"fluxbase {OLD} -> {NEW}" in line]
+    assert any("rolled_back" in line for line in outcomes) and any(": done (" in line for line in outcomes)
+    assert any(line.startswith(f"  finish {site.host.name}: done (") for line in lines)
+    # The lock is nobody's.
+    assert site.host.root("ls /var/lib/selfhost/fleet.lock", check=False).returncode != 0
+
+
+def killed_after_the_traffic_has_moved(site: Site, number: str) -> None:
+    site.host.root("touch /run/before")
+    running = site.start(playbook=UPGRADE, changes=wants(site, number))
+    records = f"find /var/lib/selfhost/rollouts/fluxbase -newer /run/before -name '*-{number}.json'"
+    look = f"until {records} | xargs -r grep -l '\"traffic ' | grep -q .; do sleep 0.2; done"
+    site.host.root(["timeout", "120", "sh", "-c", look])
+    running.kill()
+    assert site.status("/health") == 200
+
+
+def test_a_controller_that_is_killed_leaves_a_rollout_that_the_next_one_finishes_or_takes_back(site: Site) -> None:
+    slot = slot_that_serves(site)
+    other = "green" if slot == "blue" else "blue"
+    killed_after_the_traffic_has_moved(site, NEW)
+    under_load(site, UPGRADE, wants(site, NEW))
+    serves_alone(site, NEW, other)
+    killed_after_the_traffic_has_moved(site, OLD)
+    under_load(site, UPGRADE, wants(site, NEW))
+    serves_alone(site, NEW, other)
+    assert site.run(playbook=UPGRADE, changes=wants(site, NEW)).changed == []
+    site.run(playbook=UPGRADE, changes=wants(site, OLD))
+
+
 def test_a_rollback_without_a_kept_release_says_so(site: Site) -> None:
     # The failed ones have taken the place of what the idle slot had kept.
     run = site.run(playbook=ROLLBACK, options=["-e", "service=fluxbase"], expect_failure=True)
