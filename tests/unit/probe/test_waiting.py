@@ -216,3 +216,11 @@ def test_with_a_real_clock_and_a_real_server() -> None:
     assert (result.ok, result.tries) == (True, 3)
     assert 0.02 <= result.elapsed < 3
     assert result.as_result()["status"] == 200
+
+
+def test_what_has_to_be_up_already_ends_after_so_many_wrong_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, _clock = wait(monkeypatch, "+--+---", successes=2, failures=3, deadline=600)
+    assert (result.ok, result.tries) == (False, 7)
+    assert "Given up before the deadline of 600 s: 3 wrong answers in a row" in result.message
+    result, _clock = wait(monkeypatch, "--++", successes=2, failures=3, deadline=600)
+    assert result.ok
