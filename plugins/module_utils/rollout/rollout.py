@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ..packages import versions_of
 from ..plan.compute import Plan, compute
 from ..plan.definitions import Definitions
 from ..plan.findings import Finding, Findings
@@ -57,7 +58,7 @@ def rollouts(fleet: Fleet, serving: Serving, *, only: str = "") -> Rollouts:
         return found
     for name in [only] if only else list(services):
         hosts = [host for host, own in home.hosts.items() if _of(own, name)]
-        behind = [host for host in hosts if serving[host].get(name, {}).get("version") != _version(home, host, name)]
+        behind = [host for host in hosts if not _runs(serving[host].get(name, {}), _of(home.hosts[host], name)[0])]
         cut_off = [host for host in hosts if host not in behind and serving[host][name].get("unfinished")]
         if behind:
             rollout = _rollout(fleet, home, serving, name, behind, found.findings)
@@ -304,6 +305,15 @@ def _ports(own: Data, name: str) -> list[int]:
 
 def _of(own: Data, name: str) -> list[Data]:
     return [entry for entry in own["components"] if entry["service"] == name]
+
+
+def _runs(serving: Data, entry: Data) -> bool:
+    """Whether a host runs the version that is wanted; of a package any revision of Debian's, or any version at all."""
+    version = str(serving.get("version", ""))
+    if entry["release"].get("package"):
+        wanted = entry["release"]["version"]
+        return bool(version) and (wanted == "distribution" or re.search(versions_of(wanted), version) is not None)
+    return version == entry["version"]
 
 
 def _version(plan: Plan, host: str, name: str) -> str:

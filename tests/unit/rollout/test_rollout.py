@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from ansible_collections.selfhost.fleet.plugins.filter.rollout import adopted_units, notes_with, shared_traffic
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Inventory
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import Fleet, Rollouts, rollouts
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import Fleet, Rollouts, _runs, rollouts
 
 from ..plan.fixtures import SERVICES, fluxbase, one_host, three_tiers
 
@@ -119,3 +120,17 @@ def test_what_is_written_down_of_one_service_leaves_the_others() -> None:
         "fluxbase-server@green.service": "stopped",
         "notes-server@green.service": "stopped",
     }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "runs"),
+    [
+        ("distribution", "2.11.0-2+b4", True),
+        ("2.11.0", "2.11.0-2+b4", True),
+        ("2.11.0", "2.11.1-1", False),
+        ("2.11.0", "", False),
+    ],
+)
+def test_a_package_is_there_in_any_revision_of_debian_s(wanted: str, there: str, runs: bool) -> None:
+    entry = {"version": wanted, "release": {"package": "ntfy", "version": wanted}}
+    assert _runs({"version": there}, entry) is runs
