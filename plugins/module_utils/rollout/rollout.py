@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ..packages import versions_of
+from ..packages import is_of
 from ..plan.compute import Plan, compute
 from ..plan.definitions import Definitions
 from ..plan.findings import Finding, Findings
@@ -311,9 +311,9 @@ def _runs(serving: Data, entry: Data) -> bool:
     """Whether a host runs the version that is wanted; of a package any revision of Debian's, or any version at all."""
     version = str(serving.get("version", ""))
     if entry["release"].get("package"):
-        wanted = entry["release"]["version"]
-        return bool(version) and (wanted == "distribution" or re.search(versions_of(wanted), version) is not None)
-    return version == entry["version"]
+        wanted = str(entry["release"]["version"])
+        return bool(version) and (wanted == "distribution" or is_of(version, wanted))
+    return version == str(entry["version"])
 
 
 def _version(plan: Plan, host: str, name: str) -> str:
