@@ -71,7 +71,7 @@ options:
   seconds:
     description: How long the step took. Without it, the time since it was started.
     type: float
-  message:
+  comment:
     description: What there is to say of it. What looks like a password or a token is taken out, and only the last 2000 characters are kept.
     type: str
     default: ""
@@ -125,7 +125,7 @@ EXAMPLES = r"""
     service: fluxbase
     id: 20261121-1450-fluxbase-2026.3.6
     outcome: rolled_back
-    message: the error rate rose to 3 %
+    comment: the error rate rose to 3 %
 
 - name: What was done lately
   selfhost.fleet.rollout_record:
@@ -220,7 +220,7 @@ ARGUMENTS = {
     "step": {"type": "str"},
     "outcome": {"type": "str", "choices": ["started", "done", "rolled_back", "failed"]},
     "seconds": {"type": "float"},
-    "message": {"type": "str", "default": ""},
+    "comment": {"type": "str", "default": ""},
     "limit": {"type": "int", "default": 20},
 }
 NEEDED = [
@@ -249,10 +249,10 @@ def converge(params: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
             ).as_result()
         case "step":
             return ledger.step(
-                service, identifier, params["step"], outcome, seconds=params["seconds"], message=params["message"]
+                service, identifier, params["step"], outcome, seconds=params["seconds"], message=params["comment"]
             ).as_result()
         case "ended":
-            return ledger.end(service, identifier, outcome, params["message"]).as_result()
+            return ledger.end(service, identifier, outcome, params["comment"]).as_result()
         case _:
             return ledger.read(service, limit=params["limit"])
 

@@ -63,7 +63,7 @@ def test_check_mode_on_a_bare_host(ansible: Ansible, target: Host) -> None:
 
 def test_a_rollout_is_recorded(ansible: Ansible, target: Host) -> None:
     steps = [
-        {"state": "step", **ROLLOUT, "step": "start", "outcome": outcome, "message": "postgresql://n:hunter2@db/n"}
+        {"state": "step", **ROLLOUT, "step": "start", "outcome": outcome, "comment": "postgresql://n:hunter2@db/n"}
         for outcome in ("started", "done")
     ]
     tasks = [{"name": f"step {n}", RECORD: options} for n, options in enumerate([BEGUN, *steps, steps[-1]])]

@@ -34,19 +34,18 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 AND tablename ~* '(migration|schema_version|schema_history|flyway|alembic_version|changelog|goose_db|knex_)'
 """
 ASK = """
-import socket, sys, urllib.error, urllib.parse, urllib.request
-url = sys.argv[1]
+import http.client, socket, sys, urllib.parse
+parts = urllib.parse.urlsplit(sys.argv[1])
 try:
-    if url.startswith("tcp:") or url.startswith("ws:"):
-        parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "http":
+        asked = http.client.HTTPConnection(parts.hostname, parts.port, timeout=3)
+        asked.request("GET", parts.path or "/")
+        print(asked.getresponse().status)
+    else:
         socket.create_connection((parts.hostname, parts.port), timeout=3).close()
         print("200")
-    else:
-        print(urllib.request.urlopen(url, timeout=3).status)
-except urllib.error.HTTPError as error:
-    print(error.code)
-except OSError as error:
-    print(getattr(error, "reason", error))
+except (OSError, http.client.HTTPException) as error:
+    print(error)
 """
 
 

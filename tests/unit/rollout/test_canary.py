@@ -200,7 +200,7 @@ def rollout(
     sides = (Tally(), Tally())
     for look in range(1, LOOKS + 1):
         for tally, source, count in ((sides[0], request(0.02, 15), 4 * per_look), (sides[1], new, per_look)):
-            for _ in range(count):
+            for _request in range(count):
                 error, milliseconds = source(dice)
                 tally.add(error=error, milliseconds=None if error else milliseconds)
         last = look == LOOKS
@@ -212,7 +212,7 @@ def rollout(
 
 def share_failed(runs: int, limits: Limits, new: Request, **options: Any) -> float:
     dice = random.Random(20260131)
-    return sum(rollout(dice, limits, new, **options).outcome == "fail" for _ in range(runs)) / runs
+    return sum(rollout(dice, limits, new, **options).outcome == "fail" for _run in range(runs)) / runs
 
 
 def test_false_alarms_stay_below_the_significance_over_all_looks() -> None:
@@ -235,7 +235,7 @@ def test_a_clearly_worse_one_is_seen(new: Request) -> None:
 def test_a_broken_one_is_seen_at_once() -> None:
     """Within 15 requests, where a bare number of requests would have waited for 100."""
     dice = random.Random(7)
-    verdicts = [rollout(dice, Limits(), request(0.6, 15), per_look=5) for _ in range(20)]
+    verdicts = [rollout(dice, Limits(), request(0.6, 15), per_look=5) for _run in range(20)]
     assert {verdict.reasons for verdict in verdicts} <= {("errors",), ("errors", "latency")}
     assert sum(verdict.new.requests <= 15 for verdict in verdicts) >= 18
 

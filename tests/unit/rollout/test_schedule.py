@@ -116,7 +116,7 @@ def test_a_program_that_migrates_at_its_start_is_alone_at_first(strategy: str) -
 
 def back(strategy: str, failed: str, *hosts: str) -> list[str]:
     taken = steps(strategy, *hosts)
-    (number, *_) = [number for number, step in enumerate(taken) if step.name == failed]
+    (number, *_later) = [number for number, step in enumerate(taken) if step.name == failed]
     return short(way_back(taken[: number + 1], hosts, LIMITS))
 
 
