@@ -86,6 +86,7 @@ def component(name: str = "server", *, slot: str = "blue", **changes: Any) -> di
         "release": {"version": "1.1", "executable": "run"},
         "companions": [DENO],
         "unused_ports": [],
+        "probe": {},
         "config": None,
         **changes,
     }
