@@ -102,6 +102,15 @@ def test_with_nothing_to_do_it_says_so(site: Site) -> None:
     assert "nothing to do" in run.of("Say what will be done").result["msg"]
 
 
+def test_a_part_of_the_fleet_is_refused(site: Site) -> None:
+    groups = {name: [site.host] for name in ("edge", "postgres", "fluxbase")}
+    options = ["--limit", site.host.name]
+    run = site.ansible.playbook(
+        UPGRADE, [site.host, site.client], groups=groups, variables=site.variables, options=options, expect_failure=True
+    )
+    assert f"{site.client.name} would be left out" in run.failed[0].result["msg"]
+
+
 def test_check_mode_lists_the_steps_and_touches_nothing(site: Site) -> None:
     before, process = site.hashes(), main_pid(site.host, UNITS["blue"])
     run = site.run(playbook=UPGRADE, changes=wants(site, NEW), check=True)
