@@ -27,6 +27,7 @@ NOT_FLEET_WIDE = {
     "fleet_ssh_port",
     "fleet_hardening",
     "fleet_plan",
+    "fleet_removal",
     "fleet_rollouts",
     "fleet_serving",
     "fleet_settled",

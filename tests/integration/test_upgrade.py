@@ -265,6 +265,12 @@ def test_an_edge_that_refuses_its_configuration_takes_everything_back(site: Site
     serves_alone(site, OLD, slot)
 
 
+def test_a_rollback_without_a_kept_release_says_so(site: Site) -> None:
+    # The failed ones have taken the place of what the idle slot had kept.
+    run = site.run(playbook=ROLLBACK, options=["-e", "service=fluxbase"], expect_failure=True)
+    assert "has kept no other release of fluxbase" in run.failed[0].result["msg"]
+
+
 def test_the_hosts_remember_who_did_what(site: Site) -> None:
     run = site.run(playbook=REPOSITORY / "playbooks" / "status.yml", options=["-e", "history=true"])
     lines = run.of("Print it").result["msg"]
@@ -298,9 +304,3 @@ def test_a_controller_that_is_killed_leaves_a_rollout_that_the_next_one_finishes
     serves_alone(site, NEW, other)
     assert site.run(playbook=UPGRADE, changes=wants(site, NEW)).changed == []
     site.run(playbook=UPGRADE, changes=wants(site, OLD))
-
-
-def test_a_rollback_without_a_kept_release_says_so(site: Site) -> None:
-    # The failed ones have taken the place of what the idle slot had kept.
-    run = site.run(playbook=ROLLBACK, options=["-e", "service=fluxbase"], expect_failure=True)
-    assert "has kept no other release of fluxbase" in run.failed[0].result["msg"]

@@ -138,7 +138,7 @@ def test_a_stop_that_ends_in_a_kill_leaves_no_failed_unit(site: Site) -> None:
     upgrade(site, "hang-on-stop")
     changes = {"slot": "green"}
     run = upgrade(site, "none", playbook=site.only("service", "edge"), changes=changes)
-    result = run.of("selfhost.fleet.service : Run a component in its slot").result
+    result = run.of("selfhost.fleet.service : Write down what serves, and stop what does not any more").result
     assert f"{UNIT} did not end by itself when it was stopped (timeout" in "".join(result["warnings"])
     serves_alone(site, VERSIONS["none"], "green")
     again = upgrade(site, "none", playbook=SITE, changes=changes)
