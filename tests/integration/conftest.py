@@ -15,6 +15,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "testbed"))
 
+# What these find is told as what tests find.
+pytest.register_assert_rewrite("fleetbed.upgrade")
+
 from fleetbed.host import Host  # noqa: E402
 from fleetbed.runner import Ansible  # noqa: E402
 

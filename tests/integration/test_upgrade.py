@@ -2,98 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
-from build_standin import build
 from fleetbed.constant import asked_constantly
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
-from fleetbed.runner import Run
 from fleetbed.site import SITE, Site, main_pid, psql
-
-UPGRADE, ROLLBACK = REPOSITORY / "playbooks" / "upgrade.yml", REPOSITORY / "playbooks" / "rollback.yml"
-OLD, NEW = "2026.3.4", "2026.3.6"
-# Releases are never changed: each variant is a version of its own.
-VARIANTS = {
-    "crash-at-start": "2026.2.1",
-    "never-healthy": "2026.2.2",
-    "ruinous-migration": "2026.2.4",
-    "poisonous-migration": "2026.2.5",
-    "bad-answers": "2026.2.6",
-}
-START_TIMEOUT, STOP_TIMEOUT = 12, 6  # seconds; the definition's own are minutes
-UNITS = {slot: f"fluxbase-server@{slot}.service" for slot in ("blue", "green")}
+from fleetbed.upgrade import (
+    NEW,
+    OLD,
+    ROLLBACK,
+    START_TIMEOUT,
+    UNITS,
+    UPGRADE,
+    VARIANTS,
+    nothing_is_left_of_the_rehearsal,
+    refused,
+    serves_alone,
+    slot_that_serves,
+    under_load,
+    upgradable,
+    wants,
+)
 
 
 @pytest.fixture(scope="module")
 def site(new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site that serves the former version, by a definition with less patience."""
-    folder = tmp_path_factory.mktemp("upgrade")
-    definition = (REPOSITORY / "services" / "fluxbase.yml").read_text()
-    for before, after in (
-        ("start_timeout: 180 ", f"start_timeout: {START_TIMEOUT} "),
-        ("stop_timeout: 90\n", f"stop_timeout: {STOP_TIMEOUT}\n"),
-    ):
-        assert definition.count(before) == 1
-        definition = definition.replace(before, after)
-    (folder / "services").mkdir()
-    (folder / "services" / "fluxbase.yml").write_text(definition)
-    made = Site.plan(new_host("upgrade"), client, folder)
-    made.variables["fleet_services"]["fluxbase"] |= {
-        **version(folder, OLD),
-        "rollout": {"soak": 2, "drain": 5, "interval": 1, "rehearsal": "off"},
-    }
-    made.converge()
-    return made
-
-
-def version(folder: Path, number: str, variant: str = "none") -> dict[str, Any]:
-    """Keys of the service's entry."""
-    program = folder / f"fluxbase-{number}"
-    if not program.exists():
-        build(number, program, variant, seconds=2 * START_TIMEOUT)
-    checksum = f"sha256:{hashlib.sha256(program.read_bytes()).hexdigest()}"
-    return {"version": number, "release": {"source": str(program), "checksum": checksum}}
-
-
-def wants(site: Site, number: str, variant: str = "none", **changes: Any) -> dict[str, Any]:
-    """The inventory with another version."""
-    return site.changed(**{**version(site.ansible.folder, number, variant), **changes})
-
-
-def under_load(site: Site, playbook: Path, changes: dict[str, Any], **options: Any) -> Run:
-    """A run of which users notice nothing."""
-    authority = (site.ansible.folder / "ca" / "ca.pem").read_text()
-    with asked_constantly(site.client, site.host.address, authority) as answers:
-        run = site.run(playbook=playbook, changes=changes, **options)
-    failed = [(begun, found) for begun, found in answers if found not in (200, 201)]
-    assert len(answers) > 100
-    assert failed == [], f"{len(failed)} of {len(answers)}"
-    return run
-
-
-def serves_alone(site: Site, number: str, slot: str) -> None:
-    """This version, and no other, to users, on the host, in its notes and after a boot."""
-    host, unit = site.host, UNITS[slot]
-    health = json.loads(site.curl("/health", "--fail").stdout)
-    assert (health["status"], health["version"], health["slot"]) == ("ok", number, slot)
-    listed = "systemctl list-units --plain --no-legend --state=active,activating,reloading 'fluxbase-server@*'"
-    assert [line.split()[0] for line in host.root(listed).stdout.splitlines()] == [unit]
-    enabled = "systemctl list-unit-files --plain --no-legend --state=enabled 'fluxbase-server@*'"
-    assert [line.split()[0] for line in host.root(enabled).stdout.splitlines()] == [unit]
-    note = json.loads(host.read("/etc/selfhost/services/fluxbase-server.json"))
-    assert (note["version"], note["slot"]) == (number, slot)
-    assert host.root("systemctl list-units --failed --plain --no-legend").stdout == ""
-    assert host.root("find /var/lib/selfhost/transactions -mindepth 1 -type d").stdout == ""
-
-
-def slot_that_serves(site: Site) -> str:
-    return str(json.loads(site.host.read("/etc/selfhost/services/fluxbase-server.json"))["slot"])
+    """A site that serves the former version."""
+    return upgradable(new_host, client, tmp_path_factory.mktemp("upgrade"))
 
 
 def test_with_nothing_to_do_it_says_so(site: Site) -> None:
@@ -152,37 +89,6 @@ def test_the_slot_that_serves_comes_back_with_its_host(site: Site) -> None:
     site.answers_within(60)
     serves_alone(site, NEW, slot)
     site.run(playbook=UPGRADE, changes=wants(site, OLD))
-
-
-def refused(site: Site, variant: str, where: str, *words: str, **rollout: Any) -> None:
-    """The former version alone serves on, by the same process, from a database that is as it was; and the operator is told why."""
-    slot = slot_that_serves(site)
-    process, tables = main_pid(site.host, UNITS[slot]), schema(site.host)
-    entry = site.variables["fleet_services"]["fluxbase"]
-    wanted = wants(site, VARIANTS[variant], variant, rollout={**entry["rollout"], **rollout})
-    run = under_load(site, UPGRADE, wanted, expect_failure=True)
-    message = run.failed[-1].result["msg"]
-    told = (f"It failed in: {where} {site.host.name}", f"fluxbase {OLD} alone serves, from the slot {slot} as before")
-    for word in (*words, *told):
-        assert word in message
-    serves_alone(site, OLD, slot)
-    assert main_pid(site.host, UNITS[slot]) == process
-    if where == "rehearse":
-        assert schema(site.host) == tables
-    nothing_is_left_of_the_rehearsal(site.host)
-
-
-def schema(host: Host) -> str:
-    dump = "runuser -u postgres -- pg_dump --schema-only fluxbase | grep -v '^.\\(un\\)\\?restrict '"
-    return host.root(dump).stdout
-
-
-def nothing_is_left_of_the_rehearsal(host: Host) -> None:
-    assert (
-        host.root("ls -d /var/lib/selfhost-rehearsal /run/systemd/system/selfhost-rehearsal*", check=False).stdout == ""
-    )
-    assert host.root("systemctl list-units --all --plain --no-legend 'selfhost-rehearsal*'").stdout == ""
-    assert host.root("pgrep -u postgres --full rehearsal", check=False).stdout == ""
 
 
 @pytest.mark.parametrize(
