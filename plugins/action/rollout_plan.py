@@ -15,7 +15,12 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout imp
 )
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader
 
-ARGUMENTS = {"service": {"type": "str", "default": ""}, "back": {"type": "bool", "default": False}}
+ARGUMENTS = {
+    "service": {"type": "str", "default": ""},
+    "back": {"type": "bool", "default": False},
+    "restore": {"type": "str", "default": ""},
+    "no_way_back": {"type": "str", "default": ""},
+}
 
 
 class ActionModule(ActionBase):
@@ -29,11 +34,13 @@ class ActionModule(ActionBase):
         _checked, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
         reader = InventoryReader(self._templar, task_vars or {})
         fleet = Fleet(reader.inventory(), reader.definitions(), reader.schema(), reader.undefined)
-        compute = rollbacks if options["back"] else rollouts
-        found = compute(fleet, reader.serving(), only=options["service"])
+        only, serving = options["service"], reader.serving()
+        if options["back"]:
+            found = rollbacks(fleet, serving, only=only, restore=options["restore"], accepted=options["no_way_back"])
+        else:
+            found = rollouts(fleet, serving, only=only)
         if found.findings:
             return {**result, "failed": True, "msg": found.findings.text()}
-        serving = reader.serving()
         moment = datetime.now(tz=UTC)
         for rollout in found.items:
             rollout |= ledger_entries(rollout, serving, moment)

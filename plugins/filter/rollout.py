@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,7 +20,6 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule im
 )
 
 Data = dict[str, Any]
-BACK = ("revive", "adopt", "discard")
 
 
 def shared_traffic(rollout: Data, edge: str, shares: Mapping[str, int]) -> Data:
@@ -84,9 +84,12 @@ def steps_text(rollout: Data) -> str:
         for number, step in enumerate(rollout["steps"], 1)
     ]
     heading = f"{rollout['service']}: {', '.join(versions)} -> {', '.join(to)}, {rollout['strategy']}"
-    reason = rollout.get("rehearsal", {}).get("reason")
-    unrehearsed = f"\nnot rehearsed: {reason}" if reason else ""
-    return f"{heading}\n{table(['', 'step', 'time'], rows)}{unrehearsed}"
+    left_out = [
+        f"\n{what}: {reason}"
+        for key, what in (("rehearsal", "not rehearsed"), ("copy", "no copy of the database"))
+        if (reason := rollout.get(key, {}).get("reason"))
+    ]
+    return f"{heading}\n{table(['', 'step', 'time'], rows)}{''.join(left_out)}"
 
 
 def rehearsal_text(found: Data, rollout: Data) -> list[str]:
@@ -122,6 +125,35 @@ def rehearsal_refusal(found: Data, rollout: Data, accepted: str = "") -> str:
     return ""
 
 
+def way_back_known(found: Data, rollout: Data) -> bool:
+    """Whether the former version is known to start on the database that the rollout leaves; after a rollback it did serve there once."""
+    return rollout["kind"] != "upgrade" or bool((found.get("old") or {}).get("ok"))
+
+
+def copy_path(rollout: Data) -> str:
+    """File of the copy of the database that a rollout makes, or puts back."""
+    return f"/var/backups/selfhost/{rollout['service']}/{rollout['copy'].get('restore') or rollout['id']}.dump"
+
+
+def aside_name(rollout: Data) -> str:
+    """What the database is called that a copy takes the place of; at most 63 characters, as PostgreSQL has it."""
+    moment = re.sub(r"[^0-9]", "_", rollout["id"][:15])
+    return f"{rollout['copy']['database'][:40]}_until_{moment}"
+
+
+def aside_text(rollout: Data) -> str:
+    """What is left of the database that a copy took the place of; empty where none did."""
+    if not rollout["copy"].get("restore"):
+        return ""
+    name, host = aside_name(rollout), rollout["copy"]["host"]
+    return f"What was written since that copy is in the database {name} on {host}. Without need of it: sudo -u postgres dropdb {name}"
+
+
+def copy_text(copied: Data) -> str:
+    """A copy of the database, for the operator and the ledger."""
+    return f"{copied['path']}, {copied['size'] / 2**20:.1f} MiB of {copied['database_size'] / 2**20:.1f}, {copied['checksum']}, {copied['seconds']} s"
+
+
 def history_text(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
     """Rollouts as the hosts have recorded them, the newest first: a line for each, and one for each of its steps."""
     found = [
@@ -136,7 +168,9 @@ def history_text(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
             f"{record['began']} {host}: {record['service']} {former} -> {record['to']['version']}, {record['strategy']}, "
             f"by {record['operator']}: {record['outcome']}{_after(record['seconds'])}"
         )
-        lines += [f"  {step['name']}: {step['outcome']}{_after(step['seconds'])}" for step in record["steps"]]
+        for step in record["steps"]:
+            remark = f": {step['message'].splitlines()[-1]}" if step.get("message") else ""
+            lines.append(f"  {step['name']}: {step['outcome']}{_after(step['seconds'])}{remark}")
         lines += [f"  {line}" for line in str(record["message"]).splitlines()[:3]]
     return lines or ["No rollout is recorded on any host."]
 
@@ -153,9 +187,8 @@ def way_back_from(rollout: Data, done: Iterable[Data]) -> list[Data]:
 
 
 def failed_step(begun: list[Data]) -> Data:
-    """The last step of the way there."""
-    forward = [step for step in begun if step["phase"] not in BACK]
-    return forward[-1] if forward else {"name": "the beginning"}
+    """The step that was on its way when a rollout failed."""
+    return begun[-1] if begun else {"name": "the beginning"}
 
 
 def serves_again(rollout: Data, host: str) -> str:
@@ -163,10 +196,10 @@ def serves_again(rollout: Data, host: str) -> str:
     if host not in rollout["from"]:
         return f"The former version of {rollout['service']} serves."
     entry = rollout["from"][host]
-    return (
-        f"{rollout['service']} {entry['version']} alone serves, from the slot {entry['slot']} as before. Mend what is said above, then run "
-        "upgrade.yml again; or set the version in the inventory back."
-    )
+    serves = f"{rollout['service']} {entry['version']} alone serves, from the slot {entry['slot']} as before."
+    if rollout["kind"] == "rollback":
+        return f"{serves} Mend what is said above, then run rollback.yml again."
+    return f"{serves} Mend what is said above, then run upgrade.yml again; or set the version in the inventory back."
 
 
 def _step(entry: Data) -> Step:
@@ -187,6 +220,11 @@ class FilterModule:
             "rehearsal_text": rehearsal_text,
             "rehearsal_refusal": rehearsal_refusal,
             "history_text": history_text,
+            "way_back_known": way_back_known,
+            "copy_path": copy_path,
+            "aside_name": aside_name,
+            "aside_text": aside_text,
+            "copy_text": copy_text,
             "way_back_from": way_back_from,
             "failed_step": failed_step,
             "serves_again": serves_again,

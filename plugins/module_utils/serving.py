@@ -21,7 +21,8 @@ def notes(folder: Path = NOTES) -> list[dict[str, Any]]:
 def serving(folder: Path = NOTES, records: Path = RECORDS) -> dict[str, dict[str, Any]]:
     """By service: its slot and version (components of a service on a host have the same), their notes, and those of what other slots have kept.
 
-    And the rollouts of it that were begun and have no end (`id` and `version`), newest last.
+    And the rollouts of it that were begun and have no end (`id` and `version`), newest last; and of those that are done, from which version back to
+    which the way is known to be open (`present` and `former`).
     """
     found: dict[str, dict[str, Any]] = {}
     for note in notes(folder):
@@ -32,18 +33,21 @@ def serving(folder: Path = NOTES, records: Path = RECORDS) -> dict[str, dict[str
         if note["service"] in found and note["slot"] != found[note["service"]]["slot"]:
             found[note["service"]]["kept"].append(note)
     for name, entry in found.items():
-        entry["unfinished"] = unfinished(records / name)
+        entry |= rolled_out(records / name)
     return found
 
 
-def unfinished(folder: Path) -> list[dict[str, str]]:
-    """Of one service. A record that cannot be read is no open one: selfhost.fleet.rollout_record names it."""
-    open_ones = []
+def rolled_out(folder: Path) -> dict[str, list[dict[str, str]]]:
+    """Of one service. A record that cannot be read is left out: selfhost.fleet.rollout_record names it."""
+    unfinished, ways_back = [], []
     for path in sorted(folder.glob("*.json")):
         try:
             record = json.loads(path.read_text())
+            to, former = str(record["to"]["version"]), str((record["from"] or {}).get("version", ""))
             if record["outcome"] == "unfinished":
-                open_ones.append({"id": str(record["id"]), "version": str(record["to"]["version"])})
+                unfinished.append({"id": str(record["id"]), "version": to})
+            if record["outcome"] == "done" and record.get("way_back"):
+                ways_back.append({"present": to, "former": former})
         except (ValueError, KeyError, TypeError):
             continue
-    return open_ones
+    return {"unfinished": unfinished, "ways_back": ways_back}

@@ -116,6 +116,10 @@ old:
   description: The same of the old release on the migrated copy; null where the new one failed.
   returned: when it took place
   type: dict
+migrates:
+  description: Whether the new release has changed the schema, or what keeps track of migrations.
+  returned: when it took place
+  type: bool
 locks:
   description: Seconds for which a table could not be read, by its name, while the new release started.
   returned: when it took place
@@ -180,6 +184,7 @@ def main() -> None:
         size=found.size,
         new=found.new.as_data(),
         old=found.old and found.old.as_data(),
+        migrates=found.migrates,
         locks=found.locks,
     )
 

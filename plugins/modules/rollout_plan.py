@@ -25,6 +25,14 @@ options:
       - Compute the way back instead, to the release that each host has kept in its idle slot; of O(service), which has to be named then.
     type: bool
     default: false
+  restore:
+    description: With O(back), the id of the rollout from before which the copy of the database is put back; as the ledger has it.
+    type: str
+    default: ""
+  no_way_back:
+    description: With O(back), the service that is taken back though nobody has seen its kept release start on the database as it is.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Changes nothing in any mode.

@@ -75,6 +75,10 @@ options:
     description: What there is to say of it. What looks like a password or a token is taken out, and only the last 2000 characters are kept.
     type: str
     default: ""
+  way_back:
+    description: With O(state=ended), whether the former version was seen to start on the database that this one leaves.
+    type: bool
+    default: false
   limit:
     description: How many records are returned with O(state=read); 0 for all.
     type: int
@@ -152,6 +156,7 @@ record:
     ended: "2026-11-21T14:51:10.250Z"
     seconds: 70.25
     message: ""
+    way_back: true
     steps:
       - {name: start, outcome: done, began: "2026-11-21T14:50:01.000Z", ended: "2026-11-21T14:50:08.500Z", seconds: 7.5, message: "", tries: 1}
     resumed: []
@@ -168,6 +173,7 @@ record:
     ended: {description: "When it ended, in UTC; null where it is unfinished.", type: str}
     seconds: {description: "From its beginning to its end.", type: float}
     message: {description: "What there is to say of its end.", type: str}
+    way_back: {description: "Whether the former version was seen to start on the database that this one leaves.", type: bool}
     steps: {description: "Its steps, in the order in which they were first noted.", type: list, elements: dict}
     resumed: {description: "When it was taken up again, and by whom.", type: list, elements: dict}
     former_ends: {description: "How it had ended before it was taken up again.", type: list, elements: dict}
@@ -221,6 +227,7 @@ ARGUMENTS = {
     "outcome": {"type": "str", "choices": ["started", "done", "rolled_back", "failed"]},
     "seconds": {"type": "float"},
     "comment": {"type": "str", "default": ""},
+    "way_back": {"type": "bool", "default": False},
     "limit": {"type": "int", "default": 20},
 }
 NEEDED = [
@@ -252,7 +259,7 @@ def converge(params: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
                 service, identifier, params["step"], outcome, seconds=params["seconds"], message=params["comment"]
             ).as_result()
         case "ended":
-            return ledger.end(service, identifier, outcome, params["comment"]).as_result()
+            return ledger.end(service, identifier, outcome, params["comment"], way_back=params["way_back"]).as_result()
         case _:
             return ledger.read(service, limit=params["limit"])
 

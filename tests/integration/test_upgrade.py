@@ -183,6 +183,7 @@ def test_the_hosts_remember_who_did_what(site: Site) -> None:
     outcomes = [line for line in lines if f"fluxbase {OLD} -> {NEW}" in line]
     assert any("rolled_back" in line for line in outcomes) and any(": done (" in line for line in outcomes)
     assert any(line.startswith(f"  finish {site.host.name}: done (") for line in lines)
+    assert any(line.startswith(f"  copy {site.host.name}: done (") and "sha256:" in line for line in lines)
     # The lock is nobody's.
     assert site.host.root("ls /var/lib/selfhost/fleet.lock", check=False).returncode != 0
 

@@ -21,8 +21,13 @@ def test_a_host_of_a_service_with_a_kept_release_and_a_rollout_that_was_cut_off(
     for slot, version in (("blue", "1.0"), ("green", "2.0")):
         (folder / "slots" / f"app-server@{slot}.json").write_text(json.dumps(note(slot, version)))
     for name, text in (
-        ("1", json.dumps({"id": "1", "outcome": "done", "to": {"version": "2.0"}})),
-        ("2", json.dumps({"id": "2", "outcome": "unfinished", "to": {"version": "3.0"}})),
+        (
+            "1",
+            json.dumps(
+                {"id": "1", "outcome": "done", "from": {"version": "1.0"}, "to": {"version": "2.0"}, "way_back": True}
+            ),
+        ),
+        ("2", json.dumps({"id": "2", "outcome": "unfinished", "from": None, "to": {"version": "3.0"}})),
         ("3", "{half of"),
     ):
         (records / "app" / f"{name}.json").write_text(text)
@@ -33,6 +38,7 @@ def test_a_host_of_a_service_with_a_kept_release_and_a_rollout_that_was_cut_off(
             "notes": [note("green", "2.0")],
             "kept": [note("blue", "1.0")],
             "unfinished": [{"id": "2", "version": "3.0"}],
+            "ways_back": [{"present": "2.0", "former": "1.0"}],
         }
     }
 

@@ -66,7 +66,10 @@ class Step:
 
 @dataclass(kw_only=True)
 class Record:
-    """One rollout of one service, as this host has seen it. `former_ends`: how it had ended before it was taken up again."""
+    """One rollout of one service, as this host has seen it. `former_ends`: how it had ended before it was taken up again.
+
+    `way_back`: the former version was seen to start on the database that this one leaves.
+    """
 
     id: str
     service: str
@@ -79,6 +82,7 @@ class Record:
     ended: str | None = None
     seconds: float | None = None
     message: str = ""
+    way_back: bool = False
     steps: list[Step] = field(default_factory=list)
     resumed: list[Data] = field(default_factory=list)
     former_ends: list[Data] = field(default_factory=list)
@@ -140,10 +144,11 @@ class Record:
         )
         return True
 
-    def end(self, outcome: str, message: str, moment: datetime) -> bool:
+    def end(self, outcome: str, message: str, moment: datetime, *, way_back: bool = False) -> bool:
         if self.outcome == outcome and message in ("", self.message):
             return False
         self.reopen()
+        self.way_back = way_back
         self.outcome, self.message, self.ended = outcome, message, stamp(moment)
         self.seconds = between(self.began, moment)
         return True
@@ -229,11 +234,11 @@ class Ledger:
             )
             return self._keep(path, record, changed=changed)
 
-    def end(self, service: str, identifier: str, outcome: str, message: str = "") -> Outcome:
+    def end(self, service: str, identifier: str, outcome: str, message: str = "", *, way_back: bool = False) -> Outcome:
         with self._alone(service):
             path = self._path(service, identifier)
             record = self._begun(path)
-            changed = record is None or record.end(outcome, plain(message), self._clock())
+            changed = record is None or record.end(outcome, plain(message), self._clock(), way_back=way_back)
             return self._keep(path, record, changed=changed)
 
     def read(self, service: str | None = None, *, limit: int = 0) -> Data:

@@ -8,6 +8,7 @@ Roles, which a copy inside the real cluster would share with it, are copies too.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import time
@@ -84,6 +85,7 @@ class Outcome:
     size: int  # bytes of the real database
     new: Act
     old: Act | None  # None where the new one did not start: what it has left is no matter then
+    migrates: bool  # whether the new one has changed the schema, or what keeps track of migrations
     locks: dict[str, float] = field(default_factory=dict)  # seconds for which a table was shut to readers, by its name
 
 
@@ -116,9 +118,11 @@ class Rehearsal:
         self._check_room(size if full else 0)
         with self._copy(full=full):
             locks: dict[str, float] = {}
+            before = self._fingerprint()
             new = self._act(parts, "new", locks)
+            migrates = self._fingerprint() != before
             old = self._act(parts, "old", {}) if new.ok else None
-        return Outcome(copied="full" if full else "schema", size=size, new=new, old=old, locks=locks)
+        return Outcome(copied="full" if full else "schema", size=size, new=new, old=old, migrates=migrates, locks=locks)
 
     # The copy
 
@@ -184,6 +188,18 @@ class Rehearsal:
         done = self.runner.run(self._as_postgres(*command), timeout=self.timeout)
         if not done.ok and stop:
             raise RehearsalError(f"the database {self.database} cannot be copied ({dump[0]}): {done.words(lines=5)}")
+
+    def _fingerprint(self) -> str:
+        """Of the schema of the copy, and of the rows that keep track of migrations."""
+        dump = ["pg_dump", "-h", str(self.folder / "data"), "-p", str(self.port), self.database]
+        listed = self._live(TRACKING).split()
+        tables = [word for name in listed for word in ("--table", name)]
+        found = [self._must(self._as_postgres(*dump, "--schema-only")).stdout]
+        if tables:
+            found.append(self._must(self._as_postgres(*dump, "--data-only", "--disable-triggers", *tables)).stdout)
+        # Each dump has a word of its own in these lines.
+        lines = [line for text in found for line in text.splitlines() if "restrict" not in line]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     # An act
 

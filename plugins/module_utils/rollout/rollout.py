@@ -83,6 +83,7 @@ def _rollout(
     after = fleet.plan(live={**fleet.inventory.live, name: flipped})
     limits = _limits(entries, wanted)
     rehearsal = _rehearsal(wanted, after, name, hosts, serving)
+    kept = _safety_copy(wanted, after, name)
     involved = [host for host, each in home.hosts.items() if host in hosts or each["postgres"]]
     return {
         "service": name,
@@ -93,6 +94,7 @@ def _rollout(
         "to": {host: {"version": _version(after, host, name), "slot": flipped[host]} for host in hosts},
         "limits": dataclasses.asdict(limits),
         "rehearsal": rehearsal,
+        "copy": kept,
         "steps": [
             step.as_data()
             for step in schedule(
@@ -102,6 +104,7 @@ def _rollout(
                 limits,
                 edges=[host for host, own in after.hosts.items() if own["edge"]],
                 rehearsed_on=[rehearsal["host"]] if rehearsal["host"] else [],
+                copied_on=[kept["host"]] if kept["host"] else [],
             )
         ],
         "before": _before(fleet, name, home, serving, hosts).hosts,
@@ -125,8 +128,12 @@ def ledger_entries(rollout: Data, serving: Serving, moment: datetime) -> Data:
     return {"id": name, "superseded": [each for each in open_ones if each != name]}
 
 
-def rollbacks(fleet: Fleet, serving: Serving, *, only: str) -> Rollouts:
-    """A service to the release that each of its hosts has kept in its idle slot; what the slot reads is there, and is not asked for."""
+def rollbacks(fleet: Fleet, serving: Serving, *, only: str, restore: str = "", accepted: str = "") -> Rollouts:
+    """A service to the release that each of its hosts has kept in its idle slot; what the slot reads is there, and is not asked for.
+
+    `restore` names the rollout whose copy of the database is put back. Without it, the release has to be known to start on the database as it is;
+    or it is tried because `accepted` names the service.
+    """
     found = Rollouts()
     home = fleet.plan()
     hosts = [host for host, own in home.hosts.items() if _of(own, only)]
@@ -146,6 +153,13 @@ def rollbacks(fleet: Fleet, serving: Serving, *, only: str) -> Rollouts:
         )
     if found.findings:
         return found
+    database = _database(home, only)
+    if restore and database is None:
+        found.findings.add("restore", f"{only} has no database in this fleet", "Leave restore out")
+    if database and not restore and accepted != only:
+        _check_way_back(only, hosts, serving, found.findings)
+    if found.findings:
+        return found
     kept = {host: list(serving[host][only]["kept"]) for host in hosts}
     slots = {host: str(notes[0]["slot"]) for host, notes in kept.items()}
     entries = [entry for host in hosts for entry in _of(home.hosts[host], only)]
@@ -163,7 +177,11 @@ def rollbacks(fleet: Fleet, serving: Serving, *, only: str) -> Rollouts:
             "from": {host: {key: serving[host][only][key] for key in ("version", "slot")} for host in hosts},
             "to": {host: {"version": notes[0]["version"], "slot": slots[host]} for host, notes in kept.items()},
             "limits": dataclasses.asdict(limits),
-            "steps": [step.as_data() for step in rollback(hosts, limits)],
+            "copy": {**database, "restore": restore} if database and restore else {"host": None},
+            "steps": [
+                step.as_data()
+                for step in rollback(hosts, limits, restored_on=[database["host"]] if database and restore else [])
+            ],
             "before": (fleet.plan(live=live) if former.findings else former).hosts,
             "after": home.hosts,
             "former": kept,
@@ -297,6 +315,39 @@ def _rehearsal(wanted: Data, after: Plan, name: str, hosts: Sequence[str], servi
             if entry["component"] in notes
         ],
     }
+
+
+def _database(plan: Plan, name: str) -> Data | None:
+    """The database of a service, and the host that has it; None where it has none in this fleet."""
+    pools = [pool for own in plan.hosts.values() for pool in (own["pooler"] or {"pools": []})["pools"]]
+    databases = [pool["database"] for pool in pools if pool["secret"]["service"] == name]
+    homes = [host for host, own in plan.hosts.items() if own["postgres"]]
+    return {"host": homes[0], "database": databases[0]} if databases and homes else None
+
+
+def _safety_copy(wanted: Data, after: Plan, name: str) -> Data:
+    """Where the database is copied before anything may migrate it; or the reason why it is not."""
+    database = _database(after, name)
+    if database is None:
+        return {"host": None, "reason": ""}
+    if wanted.get("rollout", {}).get("safety_copy", True) is False:
+        return {"host": None, "reason": f"fleet_services.{name}.rollout.safety_copy is off"}
+    return {**database, "reason": ""}
+
+
+def _check_way_back(name: str, hosts: Sequence[str], serving: Serving, findings: Findings) -> None:
+    """Whether the kept release is known to start on the database that the present one has left."""
+    for host in hosts:
+        entry = serving[host][name]
+        present, kept = str(entry["version"]), str(entry["kept"][0]["version"])
+        if not any(way["present"] == present and way["former"] == kept for way in entry.get("ways_back", [])):
+            findings.add(
+                f"fleet_services.{name}",
+                f"nobody has seen {kept} start on the database that {present} has left on {host}",
+                f"Restore the copy from before the upgrade (-e restore=ID; status.yml -e history=true has the ID), or try it all the same: "
+                f"-e no_way_back={name}. What does not start gets no traffic",
+            )
+            return
 
 
 def _ports(own: Data, name: str) -> list[int]:

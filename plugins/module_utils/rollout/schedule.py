@@ -7,6 +7,7 @@
 | install | the release is put in place, beside the one that runs |
 | stage | what the idle slot reads is put in place; it does not start |
 | rehearse | in a network of its own the new release runs against a copy of the database, and the old one on what that leaves |
+| copy | a copy of the database is kept, where the new release changes it |
 | start | the idle slot starts with it, and answers; else it is taken away again |
 | gate | it answers so many times in a row, and its unit does not crash meanwhile |
 | traffic | the edges send each host's requests to its new slot, or a share of them |
@@ -18,6 +19,12 @@
 | adopt | the old slot is the one that serves, as before; the new one stops |
 | discard | what the new slot read is taken away |
 | halt | a slot that was started again stops, as it could not take over |
+| unpack | the copy of the database is unpacked beside it |
+| stop | the slot that serves stops: from here on users wait |
+| swap | the copy takes the place of the database, which is kept under another name |
+| swap_back | the database has its place again |
+| resume | the slot that served starts again |
+| forget | the unpacked copy is dropped |
 """
 
 from __future__ import annotations
@@ -81,6 +88,7 @@ def schedule(
     *,
     edges: Sequence[str] = (),
     rehearsed_on: Sequence[str] = (),
+    copied_on: Sequence[str] = (),
 ) -> list[Step]:
     """From the version that runs on all hosts to the new one; `involved` are all hosts whose packages or database it needs."""
     steps = [
@@ -90,6 +98,8 @@ def schedule(
     if rehearsed_on:
         steps.append(Step(phase="stage", hosts=tuple(rehearsed_on)))
         steps.append(Step(phase="rehearse", hosts=tuple(rehearsed_on)))
+    if copied_on:
+        steps.append(Step(phase="copy", hosts=tuple(copied_on)))
     if strategy == "rolling":
         for number, host in enumerate(hosts):
             steps += _up([host], limits)
@@ -154,9 +164,16 @@ def way_back(done: Sequence[Step], hosts: Sequence[str], limits: Limits) -> list
     return steps
 
 
-def rollback(hosts: Sequence[str], limits: Limits) -> list[Step]:
-    """To the release that each host has kept in its idle slot; proven like a new one."""
+def rollback(hosts: Sequence[str], limits: Limits, *, restored_on: Sequence[str] = ()) -> list[Step]:
+    """To the release that each host has kept in its idle slot; proven like a new one. With the database of before, where it is restored."""
+    restored = [
+        Step(phase="unpack", hosts=tuple(restored_on)),
+        # What would be written from here on would be lost.
+        Step(phase="stop", hosts=tuple(hosts), seconds=limits.stop),
+        Step(phase="swap", hosts=tuple(restored_on), seconds=60),
+    ]
     return [
+        *(restored if restored_on else []),
         *_revived(hosts, limits),
         Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, 0)),
         Step(phase="drain", hosts=tuple(hosts), seconds=limits.drain),
@@ -166,17 +183,29 @@ def rollback(hosts: Sequence[str], limits: Limits) -> list[Step]:
 
 def back_from_rollback(done: Sequence[Step], hosts: Sequence[str], limits: Limits) -> list[Step]:
     """From wherever a rollback came to the slots that served before it."""
-    steps = []
-    if any(step.phase == "traffic" for step in done):
-        steps.append(Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, ALL)))
+    moved = [Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, ALL))]
+    moved = moved if any(step.phase == "traffic" for step in done) else []
     revived = [host for host in hosts if _touched(done, "revive", host)]
-    if revived:
-        steps.append(Step(phase="halt", hosts=tuple(revived), seconds=limits.stop))
-    return steps
+    halted = [Step(phase="halt", hosts=tuple(revived), seconds=limits.stop)] if revived else []
+    databases = {phase: _hosts_of(done, phase) for phase in ("unpack", "swap")}
+    if not databases["unpack"]:
+        return moved + halted
+    # Nobody serves, or by a database that goes away: the other way round.
+    steps = halted
+    if databases["swap"]:
+        steps.append(Step(phase="swap_back", hosts=databases["swap"], seconds=60))
+    stopped = [host for host in hosts if _touched(done, "stop", host)]
+    if stopped:
+        steps.append(Step(phase="resume", hosts=tuple(stopped), seconds=limits.start))
+    return [*steps, *moved, Step(phase="forget", hosts=databases["unpack"])]
 
 
 def _revived(hosts: Sequence[str], limits: Limits) -> list[Step]:
     return [Step(phase="revive", hosts=tuple(hosts), seconds=limits.start)]
+
+
+def _hosts_of(done: Sequence[Step], phase: str) -> tuple[str, ...]:
+    return next((step.hosts for step in done if step.phase == phase), ())
 
 
 def _touched(done: Sequence[Step], phase: str, host: str) -> bool:

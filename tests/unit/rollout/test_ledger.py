@@ -97,6 +97,7 @@ def test_a_rollout_from_its_beginning_to_its_end(tmp_path: Path, ledger: Ledger,
         ],
         "resumed": [],
         "former_ends": [],
+        "way_back": False,
     }
     assert ended.as_result()["record"] == wanted
     assert json.loads(path(tmp_path).read_text()) == wanted

@@ -9,13 +9,26 @@ import pytest
 from ansible_collections.selfhost.fleet.plugins.filter.rollout import adopted_units, notes_with, shared_traffic
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Inventory
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import Fleet, Rollouts, _runs, rollouts
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import (
+    Fleet,
+    Rollouts,
+    _runs,
+    rollbacks,
+    rollouts,
+)
 
 from ..plan.fixtures import SERVICES, fluxbase, one_host, three_tiers
 
 
 def note(slot: str, version: str, service: str = "fluxbase") -> dict[str, Any]:
-    return {"service": service, "component": "server", "unit": f"{service}-server", "version": version, "slot": slot}
+    return {
+        "service": service,
+        "component": "server",
+        "unit": f"{service}-server",
+        "version": version,
+        "slot": slot,
+        "probe": {"url": "http://127.0.0.1:8081/health"},
+    }
 
 
 def serving(version: str, **slots: str) -> dict[str, dict[str, Any]]:
@@ -25,7 +38,8 @@ def serving(version: str, **slots: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def found(inventory: Inventory, says: dict[str, Any], only: str = "") -> Rollouts:
+def found(inventory: Inventory, says: dict[str, Any], only: str = "", **back: str) -> Rollouts:
+    """The way back with `back`."""
     hosts = {name: says.get(name, {}) for name in inventory.hosts}
     live: dict[str, dict[str, str]] = {}
     for host, services in hosts.items():
@@ -34,7 +48,8 @@ def found(inventory: Inventory, says: dict[str, Any], only: str = "") -> Rollout
     schema = json.loads((SERVICES / "schema" / "inventory.schema.json").read_text())
     definitions = Definitions([SERVICES], SERVICES / "schema" / "definition.schema.json")
     asked = Inventory(inventory.hosts, inventory.groups, inventory.variables, live)
-    return rollouts(Fleet(asked, definitions, schema), hosts, only=only)
+    fleet = Fleet(asked, definitions, schema)
+    return rollbacks(fleet, hosts, only=only, **back) if back else rollouts(fleet, hosts, only=only)
 
 
 def one(inventory: Inventory, says: dict[str, Any]) -> dict[str, Any]:
@@ -100,6 +115,36 @@ def test_a_bad_inventory_is_what_the_plan_says() -> None:
     bad = one_host(fleet_services={"fluxbase": fluxbase(domain="not a domain")})
     made = found(bad, serving("2026.3.4", web1="blue"))
     assert made.findings.items and made.items == []
+
+
+def kept(*ways: tuple[str, str]) -> dict[str, Any]:
+    says = serving("2026.3.6", web1="green")
+    says["web1"]["fluxbase"] |= {
+        "kept": [note("blue", "2026.3.4")],
+        "ways_back": [{"present": present, "former": former} for present, former in ways],
+    }
+    return says
+
+
+def test_a_rollback_without_a_copy_goes_only_where_the_former_release_is_known_to_start() -> None:
+    unknown = found(one_host(), kept(("2026.3.4", "2026.3.6")), "fluxbase", restore="")
+    assert "nobody has seen 2026.3.4 start on the database that 2026.3.6 has left on web1" in unknown.findings.text()
+    for says, options in (
+        (kept(("2026.3.6", "2026.3.4")), {"restore": ""}),
+        (kept(), {"accepted": "fluxbase"}),
+        (kept(), {"restore": "20260101-000000-2026.3.6"}),
+    ):
+        (rollback,) = found(one_host(), says, "fluxbase", **options).items
+        phases = [step["phase"] for step in rollback["steps"]]
+        assert ("swap" in phases) == bool(options.get("restore"))
+
+
+def test_a_copy_of_the_database_is_made_unless_it_is_switched_off() -> None:
+    says = serving("2026.3.4", web1="blue")
+    assert one(one_host(), says)["copy"] == {"host": "web1", "database": "fluxbase", "reason": ""}
+    without = one(one_host(fleet_services={"fluxbase": fluxbase(rollout={"safety_copy": False})}), says)
+    assert without["copy"]["reason"] == "fleet_services.fluxbase.rollout.safety_copy is off"
+    assert "copy" not in [step["phase"] for step in without["steps"]]
 
 
 def test_what_is_written_down_of_one_service_leaves_the_others() -> None:

@@ -7,6 +7,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule im
     STRATEGIES,
     Limits,
     Step,
+    back_from_rollback,
     rollback,
     schedule,
     way_back,
@@ -165,3 +166,25 @@ def test_a_step_says_how_long_it_may_take() -> None:
     assert (found["start"], found["soak"], found["drain"], found["finish"]) == (180, 7, 30, 120)
     # Asked (2 + 3) times, 2 s apart, with 3 s for an answer.
     assert found["gate"] == 25
+
+
+def test_a_copy_is_kept_before_anything_may_migrate_the_database() -> None:
+    steps = schedule("blue_green", ["app1"], ["app1", "db"], LIMITS, rehearsed_on=["app1"], copied_on=["db"])
+    phases = [step.phase for step in steps]
+    assert phases.index("rehearse") < phases.index("copy") < phases.index("start")
+
+
+def test_a_database_is_put_back_while_nobody_serves_and_again_if_that_fails() -> None:
+    hosts = ["app1", "app2"]
+    there = rollback(hosts, LIMITS, restored_on=["db"])
+    assert [step.phase for step in there] == ["unpack", "stop", "swap", "revive", "traffic", "drain", "adopt"]
+    for count, phases in (
+        (1, ["forget"]),
+        (2, ["resume", "forget"]),
+        (3, ["swap_back", "resume", "forget"]),
+        (4, ["halt", "swap_back", "resume", "forget"]),
+        (5, ["halt", "swap_back", "resume", "traffic", "forget"]),
+    ):
+        back = back_from_rollback(there[:count], hosts, LIMITS)
+        assert [step.phase for step in back] == phases
+        assert {step.hosts for step in back if step.phase in ("swap_back", "forget")} == {("db",)}

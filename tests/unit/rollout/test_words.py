@@ -72,11 +72,12 @@ def test_no_way_back_is_refused_unless_it_is_accepted_by_name(accepted: str, ref
     assert not refused or "-e no_way_back=fluxbase" in words
 
 
-def test_the_failed_step_is_of_the_way_there() -> None:
-    begun = [*rollout()["steps"][:4], {"name": "adopt web1", "phase": "adopt"}]
-    assert failed_step(begun)["name"] == "gate web1"
+@pytest.mark.parametrize(("kind", "remedy"), [("upgrade", "upgrade.yml again"), ("rollback", "rollback.yml again")])
+def test_what_failed_and_who_serves_then(kind: str, remedy: str) -> None:
+    assert failed_step(rollout()["steps"][:4])["name"] == "gate web1"
     assert failed_step([])["name"] == "the beginning"
-    assert "fluxbase 1.0 alone serves, from the slot blue as before" in serves_again(rollout(), "web1")
+    said = serves_again(rollout(kind), "web1")
+    assert "fluxbase 1.0 alone serves, from the slot blue as before" in said and remedy in said
 
 
 def test_the_way_back_of_a_rollback_is_the_slot_that_served() -> None:
