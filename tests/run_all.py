@@ -80,7 +80,7 @@ class Project:
             yield self._step(f"pytest {only}", only, self.current, "pytest", "-q", file)
         else:
             # One more than cores: each waits for its hosts now and then.
-            spread = ("-n", "3", "--dist", "loadfile")
+            spread = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
             longest = ("--durations=40", "--durations-min=5")
             command = ("pytest", "-q", *spread, *longest, "tests/integration")
             yield self._step("pytest integration", "integration", self.current, *command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -22,6 +23,29 @@ from fleetbed.host import Host  # noqa: E402
 from fleetbed.runner import Ansible  # noqa: E402
 
 _numbers = count(1)
+# Files that take minutes, the longest first: begun last, one of them would keep the others' workers waiting. The end of a run tells what each took.
+LONGEST = (
+    "upgrade_faults",
+    "hardening",
+    "upgrade",
+    "secrets",
+    "faults",
+    "patch",
+    "own_services",
+    "site",
+    "remove",
+    "upgrade_gates",
+    "rollout_view",
+    "units",
+    "tls",
+    "acme",
+    "restore",
+    "variants",
+    "fleet",
+    "controller",
+    "edge",
+    "ssh",
+)
 
 
 def pytest_configure() -> None:
@@ -31,6 +55,22 @@ def pytest_configure() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in the order in which they are begun; tests of a file stay in theirs."""
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    took: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                took[Path(report.fspath).stem.removeprefix("test_")] += round(report.duration)
+    terminalreporter.section("seconds of each file")
+    terminalreporter.write_line(", ".join(f"{name} {seconds}" for name, seconds in took.most_common()))
 
 
 def _create(stack: ExitStack, purpose: str, **options: object) -> Host:

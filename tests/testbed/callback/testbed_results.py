@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.plugins.callback import CallbackBase
 
 DOCUMENTATION = """
@@ -26,6 +27,10 @@ class CallbackModule(CallbackBase):
     CALLBACK_TYPE = "notification"
     CALLBACK_NAME = "testbed_results"
     CALLBACK_NEEDS_ENABLED = True
+
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        """Modules that an earlier run has built, where Ansible looks for them; it keeps them for a run alone."""
+        Path(constants.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(os.environ["TESTBED_MODULES"])
 
     def _write(self, status: str, outcome: Any) -> None:
         line = {

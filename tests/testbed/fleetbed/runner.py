@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import built_modules
 from .engine import TestbedError
 from .host import Host
 from .paths import REPOSITORY, TESTBED
@@ -155,6 +156,7 @@ class Ansible:
             "ANSIBLE_CALLBACKS_ENABLED": "testbed_results",
             "ANSIBLE_NOCOLOR": "1",
             "TESTBED_RESULTS": str(results),
+            "TESTBED_MODULES": built_modules.folder(),
         }
         output = self.folder / f"output-{number}.txt"
         with output.open("w") as file:
