@@ -517,6 +517,20 @@ def refused(site: Site, words: str, changes: dict[str, Any] | None = None) -> No
 # A service that goes
 
 
+def test_while_somebody_else_works_on_the_fleet_nothing_is_touched(site: Site) -> None:
+    holder = {"token": "1", "operator": "ada@bridge", "what": "upgrade.yml", "since": "2026-01-01T12:00:00.000Z"}
+    before = site.hashes()
+    site.host.put("/var/lib/selfhost/fleet.lock", json.dumps(holder), mode="0600")
+    settings = {**site.variables["fleet_services"]["fluxbase"]["settings"], "FLUXBASE_LOGGING_CONSOLE_LEVEL": "debug"}
+    run = site.run(changes=site.changed(settings=settings), expect_failure=True)
+    message = run.failed[0].result["msg"]
+    assert "locked by ada@bridge, since 2026-01-01T12:00:00.000Z, for: upgrade.yml" in message
+    assert site.hashes() == before
+    # Dead, and on another controller: it is taken over by name, and given back.
+    assert site.run(options=["-e", "lock_takeover=ada@bridge"]).changed == []
+    assert site.host.root("ls /var/lib/selfhost/fleet.lock", check=False).returncode != 0
+
+
 def test_a_service_taken_out_of_the_inventory_is_gone(site: Site) -> None:
     define_second(site)
     fluxbase = site.variables["fleet_services"]["fluxbase"]
