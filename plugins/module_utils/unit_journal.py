@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from .commands import Runner
 
+# Some write for a terminal, wherever they are: colours (CSI), and titles and links (OSC).
+_FOR_TERMINALS = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
+# Of a line that quotes a whole script, the beginning tells what failed and the end why.
+_BEGINNING, _END = 400, 200
 _FURTHER = 60  # lines that the beginning of the next run may take up, behind those that are looked for
 
 
@@ -27,10 +32,16 @@ def unit_journal(
     reach = lines + _FURTHER if restarted else lines
     for match in ([f"--since={since}"], []) if since and not restarted else ([],):
         outcome = runner.run([*command, f"--lines={reach}", *match], timeout=timeout)
-        said = [line.rstrip() for line in outcome.stdout.splitlines() if line.strip()]
+        plain = _FOR_TERMINALS.sub("", outcome.stdout)
+        said = [_short(line.rstrip()) for line in plain.splitlines() if line.strip()]
         if outcome.rc == 0 and said:
             return (_up_to_the_end(said, unit) if restarted else said)[-lines:]
     return []
+
+
+def _short(line: str) -> str:
+    left_out = len(line) - _BEGINNING - _END
+    return line if left_out <= 0 else f"{line[:_BEGINNING]} [... {left_out} characters ...] {line[-_END:]}"
 
 
 def _up_to_the_end(said: Sequence[str], unit: str) -> list[str]:

@@ -29,6 +29,15 @@ options:
     description: Where the service finds its database, on 127.0.0.1.
     type: int
     required: true
+  attributes:
+    description: What a role is to have of V(SUPERUSER), V(CREATEDB), V(CREATEROLE), V(LOGIN), V(REPLICATION) and V(BYPASSRLS), by its name.
+    type: dict
+    default: {}
+  extensions:
+    description: Extensions that the new release finds in its database. Those that are missing are added, to the copy alone.
+    type: list
+    elements: str
+    default: []
   parts:
     description: The components.
     type: list
@@ -90,6 +99,8 @@ EXAMPLES = r"""
     database: fluxbase
     version: 17
     port: 6432
+    attributes: {fluxbase: [LOGIN, CREATEROLE, BYPASSRLS]}
+    extensions: [pg_trgm, vector]
     parts:
       - name: server
         new: fluxbase-server@green.service
@@ -140,6 +151,8 @@ ARGUMENTS = {
     "database": {"type": "str", "required": True},
     "version": {"type": "int", "required": True},
     "port": {"type": "int", "required": True},
+    "attributes": {"type": "dict", "default": {}},
+    "extensions": {"type": "list", "elements": "str", "default": []},
     "parts": {
         "type": "list",
         "elements": "dict",
@@ -170,6 +183,8 @@ def main() -> None:
         database=given["database"],
         version=given["version"],
         port=given["port"],
+        attributes=given["attributes"],
+        extensions=given["extensions"],
         runner=SystemRunner(timeout=60),
         timeout=given["timeout"],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import pytest
@@ -19,6 +20,7 @@ from fleetbed.upgrade import (
     VARIANTS,
     nothing_is_left_of_the_rehearsal,
     refused,
+    schema,
     serves_alone,
     slot_that_serves,
     under_load,
@@ -108,6 +110,21 @@ def test_the_slot_that_serves_comes_back_with_its_host(site: Site) -> None:
 )
 def test_a_rehearsal_refuses_what_would_fail(site: Site, variant: str, words: list[str]) -> None:
     refused(site, variant, "rehearse", *words, rehearsal="auto")
+
+
+def test_a_release_that_is_refused_leaves_no_extension_behind(site: Site) -> None:
+    # From 2026.3.7 on it wants one more of its database, and a companion.
+    companion = site.ansible.folder / "pgschema"
+    companion.write_text('#!/bin/sh\ntest "$1" = --help && echo "Version: 1.2.3@0abcdef linux/amd64 unknown"\n')
+    checksum = f"sha256:{hashlib.sha256(companion.read_bytes()).hexdigest()}"
+    pgschema = {"version": "1.2.3", "source": str(companion), "checksum": checksum}
+    rehearsed = {**site.variables["fleet_services"]["fluxbase"]["rollout"], "rehearsal": "auto"}
+    wanted = wants(site, "2026.3.7", "poisonous-migration", rollout=rehearsed, companions={"pgschema": pgschema})
+    slot, before = slot_that_serves(site), schema(site.host)
+    run = under_load(site, UPGRADE, wanted, expect_failure=True)
+    assert "there would be no way back" in run.failed[-1].result["msg"]
+    assert schema(site.host) == before and "postgres_fdw" not in before
+    serves_alone(site, OLD, slot)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def upgrade(site: Site, variant: str, *, playbook: Any = None, **options: Any) -
     program, pgschema = folder / f"fluxbase-{variant}", folder / "pgschema"
     if not program.exists():
         build(VERSIONS[variant], program, variant, seconds=2 * START_TIMEOUT)
-        pgschema.write_text("#!/bin/sh\necho pgschema 1.2.3\n")
+        # As the real one of 2026: its help alone tells the version.
+        pgschema.write_text('#!/bin/sh\ntest "$1" = --help && echo "Version: 1.2.3@0abcdef linux/amd64 unknown"\n')
     companion = {"version": "1.2.3", **release(pgschema)}
     entry = {"version": VERSIONS[variant], "release": release(program), "companions": {"pgschema": companion}}
     changes = site.changed(**entry, **options.pop("changes", {}))

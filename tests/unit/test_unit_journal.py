@@ -58,3 +58,15 @@ def test_of_a_crash_loop_the_run_that_ended_tells() -> None:
 
 def test_a_crash_loop_in_which_systemd_has_said_no_end_yet() -> None:
     assert unit_journal(Journalctl(AGAIN), "app.service", lines=2, restarted=True) == AGAIN[-2:]
+
+
+def test_colours_are_for_terminals() -> None:
+    said = "\x1b[90m11:43AM\x1b[0m \x1b[31mERR\x1b[0m \x1b[1mFailed\x1b[0m \x1b]8;;https://example.com\x07here\x1b]8;;\x1b\\"
+    assert unit_journal(Journalctl([said, "\x1b[0m"]), "app.service", lines=2) == ["11:43AM ERR Failed here"]
+
+
+def test_of_a_line_with_a_whole_script_in_it_both_ends_are_kept() -> None:
+    (said,) = unit_journal(Journalctl([f"failed: {'x' * 6000} SQLSTATE 42P10"]), "app.service", lines=2)
+    assert said.startswith("failed: xxx") and said.endswith("SQLSTATE 42P10")
+    assert "characters ...]" in said and len(said) < 700
+    assert unit_journal(Journalctl(["x" * 600]), "app.service", lines=2) == ["x" * 600]

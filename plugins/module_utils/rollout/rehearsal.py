@@ -12,7 +12,7 @@ import hashlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ POSTGRES = f"{PREFIX}-postgres.service"
 CRASHES = 3  # restarts by systemd that are a pattern
 JOURNAL_LINES = 12
 ROOM = 256 * 1024 * 1024  # bytes that stay free, and that an empty cluster takes
+ATTRIBUTES = ("SUPERUSER", "CREATEDB", "CREATEROLE", "LOGIN", "REPLICATION", "BYPASSRLS")
 # How programs call the tables that keep track of migrations.
 TRACKING = """
 SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
@@ -89,6 +90,22 @@ class Outcome:
     locks: dict[str, float] = field(default_factory=dict)  # seconds for which a table was shut to readers, by its name
 
 
+def as_wanted(attributes: Mapping[str, Sequence[str]], extensions: Sequence[str]) -> list[str]:
+    """Statements that give the copy what the real database gets before the new release starts on it."""
+
+    def name(word: str) -> str:
+        return '"' + word.replace('"', '""') + '"'
+
+    roles = {
+        role: " ".join(word if word in given else f"NO{word}" for word in ATTRIBUTES)
+        for role, given in attributes.items()
+    }
+    return [
+        *(f"ALTER ROLE {name(role)} {words}" for role, words in roles.items()),
+        *(f"CREATE EXTENSION IF NOT EXISTS {name(extension)} CASCADE" for extension in extensions),
+    ]
+
+
 class Rehearsal:
     """One of a service on the host of its database. Whatever happens, nothing of it is left."""
 
@@ -100,12 +117,15 @@ class Rehearsal:
         port: int,
         runner: Runner,
         timeout: float,
+        attributes: Mapping[str, Sequence[str]] | None = None,
+        extensions: Sequence[str] = (),
         folder: Path = FOLDER,
         units: Path = UNITS,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.database, self.version, self.port, self.timeout = database, version, port, timeout
+        self.wanted = as_wanted(attributes or {}, extensions)
         self.runner, self.folder, self.units = runner, folder, units
         self.clock, self.sleep = clock, sleep
         self.programs = f"/usr/lib/postgresql/{version}/bin"
@@ -153,6 +173,8 @@ class Rehearsal:
             self._pipe(["pg_dump", "--create", *what, self.database], data, "postgres")
             if not full:
                 self._pipe_tables(data)
+            for statement in self.wanted:
+                self._must(self._on_copy(statement))
             yield
         finally:
             self.clear()
@@ -161,7 +183,9 @@ class Rehearsal:
         settings = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories={data}"
         return (
             "[Unit]\nDescription=A copy of the database that a release is rehearsed with\n\n"
-            "[Service]\nUser=postgres\nPrivateNetwork=yes\nKillSignal=SIGINT\nTimeoutStopSec=20\nNoNewPrivileges=yes\n"
+            # Who joins its network joins its /tmp, too; of a unit without one of its own that is a folder that nobody can write to.
+            "[Service]\nUser=postgres\nPrivateNetwork=yes\nPrivateTmp=yes\n"
+            "KillSignal=SIGINT\nTimeoutStopSec=20\nNoNewPrivileges=yes\n"
             f"ExecStart={self.programs}/postgres -D {data} {settings} -c fsync=off -c max_connections=200\n"
         )
 
@@ -280,8 +304,7 @@ class Rehearsal:
             "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
             "AND relation IN (SELECT oid FROM pg_class WHERE relkind IN ('r', 'p'))"
         )
-        command = ["psql", "-AtX", "-h", str(self.folder / "data"), "-p", str(self.port), "-c", query, self.database]
-        return self.runner.run(self._as_postgres(*command), timeout=10).stdout.split()
+        return self.runner.run(self._on_copy(query), timeout=10).stdout.split()
 
     def _said(self, unit: str, *, restarted: bool) -> list[str]:
         return unit_journal(self.runner, unit, lines=JOURNAL_LINES, restarted=restarted)
@@ -308,6 +331,10 @@ class Rehearsal:
         path = self.units / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+    def _on_copy(self, statement: str) -> list[str]:
+        data, port = str(self.folder / "data"), str(self.port)
+        return self._as_postgres("psql", "-AtqX", "-h", data, "-p", port, "-d", self.database, "-c", statement)
 
     def _live(self, query: str) -> str:
         done = self._must(self._as_postgres("psql", "-AtX", "-c", query, self.database))

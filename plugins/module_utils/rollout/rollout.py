@@ -302,6 +302,7 @@ def _rehearsal(wanted: Data, after: Plan, name: str, hosts: Sequence[str], servi
         "database": own[0]["database"],
         "version": homes[host],
         "port": (after.hosts[host]["pooler"] or {})["port"],
+        **_wanted_of_database(after.hosts[host]["postgres"], own[0]["database"]),
         "parts": [
             {
                 "name": entry["component"],
@@ -348,6 +349,13 @@ def _check_way_back(name: str, hosts: Sequence[str], serving: Serving, findings:
                 f"-e no_way_back={name}. What does not start gets no traffic",
             )
             return
+
+
+def _wanted_of_database(postgres: Data, name: str) -> Data:
+    """What the new version needs of its database, and the real one gets once the rehearsal has gone well."""
+    database = next(each for each in postgres["databases"] if each["name"] == name)
+    attributes = {each["name"]: each["attributes"] for each in postgres["roles"]}
+    return {"attributes": {database["owner"]: attributes[database["owner"]]}, "extensions": database["extensions"]}
 
 
 def _ports(own: Data, name: str) -> list[int]:

@@ -3,11 +3,12 @@
 
 | phase | what happens, on which hosts |
 |---|---|
-| prepare | packages, database and pool get what the new version needs; those that have these roles |
+| prepare | packages that the new version needs are installed, on its hosts and on those of the database |
 | install | the release is put in place, beside the one that runs |
 | stage | what the idle slot reads is put in place; it does not start |
 | rehearse | in a network of its own the new release runs against a copy of the database, and the old one on what that leaves |
 | copy | a copy of the database is kept, where the new release changes it |
+| database | the database, its role and its pool get what the new version needs of them |
 | start | the idle slot starts with it, and answers; else it is taken away again |
 | gate | it answers so many times in a row, and its unit does not crash meanwhile |
 | traffic | the edges send each host's requests to its new slot, or a share of them |
@@ -100,6 +101,8 @@ def schedule(
         steps.append(Step(phase="rehearse", hosts=tuple(rehearsed_on)))
     if copied_on:
         steps.append(Step(phase="copy", hosts=tuple(copied_on)))
+    # Only now: a rehearsal that refuses the release leaves the database as it was.
+    steps.append(Step(phase="database", hosts=tuple(involved)))
     if strategy == "rolling":
         for number, host in enumerate(hosts):
             steps += _up([host], limits)

@@ -29,6 +29,7 @@ def test_blue_and_green_is_one_switch_of_all_hosts() -> None:
     assert short(steps("blue_green", *HOSTS)) == [
         "prepare app1, app2, app3, db1",
         "install app1, app2, app3",
+        "database app1, app2, app3, db1",
         "start app1",
         "gate app1",
         "start app2, app3",
@@ -40,11 +41,17 @@ def test_blue_and_green_is_one_switch_of_all_hosts() -> None:
     ]
 
 
+def test_the_database_is_as_it_was_until_the_rehearsal_has_gone_well() -> None:
+    found = short(schedule("blue_green", ["app1"], ["app1"], LIMITS, rehearsed_on=["app1"]))
+    assert found[:6] == ["prepare app1", "install app1", "stage app1", "rehearse app1", "database app1", "start app1"]
+
+
 def test_a_canary_gets_a_growing_share_while_the_edges_look() -> None:
     found = schedule("canary", ["app1"], ["app1"], LIMITS, edges=["edge1", "edge2"])
     assert short(found) == [
         "prepare app1",
         "install app1",
+        "database app1",
         "start app1",
         "gate app1",
         "traffic app1 10 %",
@@ -63,6 +70,7 @@ def test_rolling_is_host_by_host() -> None:
     assert short(steps("rolling", "app1", "app2")) == [
         "prepare app1, app2, db1",
         "install app1, app2",
+        "database app1, app2, db1",
         "start app1",
         "gate app1",
         "traffic app1 100 %, app2 0 %",
@@ -82,6 +90,7 @@ def test_a_restart_never_has_two_at_a_time() -> None:
     assert short(steps("restart", "app1")) == [
         "prepare app1, db1",
         "install app1",
+        "database app1, db1",
         "stop app1",
         "start app1",
         "gate app1",
@@ -126,6 +135,7 @@ def back(strategy: str, failed: str, *hosts: str) -> list[str]:
     [
         ("blue_green", "prepare app1, app2, db1", []),
         ("blue_green", "install app1, app2", []),
+        ("blue_green", "database app1, app2, db1", []),
         ("blue_green", "start app1", ["adopt app1", "discard app1"]),
         ("blue_green", "gate app2", ["adopt app1, app2", "discard app1, app2"]),
         (

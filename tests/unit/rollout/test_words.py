@@ -74,7 +74,7 @@ def test_no_way_back_is_refused_unless_it_is_accepted_by_name(accepted: str, ref
 
 @pytest.mark.parametrize(("kind", "remedy"), [("upgrade", "upgrade.yml again"), ("rollback", "rollback.yml again")])
 def test_what_failed_and_who_serves_then(kind: str, remedy: str) -> None:
-    assert failed_step(rollout()["steps"][:4])["name"] == "gate web1"
+    assert failed_step(rollout()["steps"][:5])["name"] == "gate web1"
     assert failed_step([])["name"] == "the beginning"
     said = serves_again(rollout(kind), "web1")
     assert "fluxbase 1.0 alone serves, from the slot blue as before" in said and remedy in said
