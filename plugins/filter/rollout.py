@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from ansible_collections.selfhost.fleet.plugins.filter.components import note_fi
 from ansible_collections.selfhost.fleet.plugins.filter.edge import edge_server
 from ansible_collections.selfhost.fleet.plugins.filter.report import table
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import other_slot
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.news import news, one_reason
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import (
     Limits,
     Step,
@@ -202,6 +204,14 @@ def serves_again(rollout: Data, host: str) -> str:
     return f"{serves} Mend what is said above, then run upgrade.yml again; or set the version in the inventory back."
 
 
+def rollout_news(
+    rollout: Data, event: str, begun: Iterable[Data], failed: Data | None = None, operator: str = "", reason: str = ""
+) -> Data:
+    """Argument of `rollout_event`; see module_utils/rollout/news.py."""
+    steps = list(begun)
+    return news(rollout, event, moment=time.time(), begun=steps, failed=failed, operator=operator, reason=reason)
+
+
 def _step(entry: Data) -> Step:
     known = {key: entry[key] for key in ("phase", "seconds", "shares")}
     return Step(**known, hosts=tuple(entry["hosts"]))
@@ -228,4 +238,6 @@ class FilterModule:
             "way_back_from": way_back_from,
             "failed_step": failed_step,
             "serves_again": serves_again,
+            "rollout_news": rollout_news,
+            "one_reason": one_reason,
         }

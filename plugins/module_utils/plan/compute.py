@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from . import budget, certificates, firewall, hardening, network, overrides
+from . import budget, certificates, firewall, hardening, network, overrides, webhook
 from .definitions import Definitions
 from .detour import detour
 from .distributions import CONTRIB, DISTRIBUTIONS
@@ -62,6 +62,7 @@ def compute(
     network.check(topology, findings)
     firewall.check(topology, findings)
     hardening.check(inventory, findings)
+    webhook.check(inventory, findings)
     certificates.check(topology, findings)
     budget.check(inventory, services, findings)
     _check_extensions(topology, findings)

@@ -29,7 +29,7 @@ TYPES = {
 }
 LIBRARY = "ansible_playbook_python"  # the variable, in effect, that says which Python needs it
 # jsonschema's messages quote the value, and below these keys it may be a secret.
-NEVER_QUOTED = ("secrets", "certificate")
+NEVER_QUOTED = ("secrets", "certificate", "fleet_notify")
 
 
 def schema_findings(schema: Data, document: object, prefix: str, findings: Findings) -> None:

@@ -6,9 +6,12 @@ import contextlib
 import itertools
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +71,7 @@ class Running:
     process: subprocess.Popen[bytes]
     results: Path
     printed: Path
+    reader: threading.Thread | None = None  # of the terminal that it has
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -82,6 +86,8 @@ class Running:
         except BaseException:
             self.kill()
             raise
+        if self.reader:
+            self.reader.join()
         return Run(returncode=self.process.returncode, output=self.printed.read_text(), outcomes=self.outcomes)
 
     def kill(self) -> None:
@@ -114,11 +120,19 @@ class Ansible:
         options: Sequence[str] = (),
         check: bool = False,
         diff: bool = False,
+        terminal: bool = False,
         expect_failure: bool = False,
     ) -> Run:
         """Run a playbook: a file, or plays as data. A failure is an error, unless it is what the test expects."""
         running = self.start(
-            playbook, hosts, groups=groups, variables=variables, options=options, check=check, diff=diff
+            playbook,
+            hosts,
+            groups=groups,
+            variables=variables,
+            options=options,
+            check=check,
+            diff=diff,
+            terminal=terminal,
         )
         run = running.end(timeout=RUN_TIMEOUT)
         if (run.returncode != 0) != expect_failure:
@@ -136,8 +150,9 @@ class Ansible:
         options: Sequence[str] = (),
         check: bool = False,
         diff: bool = False,
+        terminal: bool = False,
     ) -> Running:
-        """Begin a run, and come back while it goes on."""
+        """Begin a run, and come back while it goes on. With `terminal` its output goes to one, 120 wide."""
         number = next(self._numbers)
         if not isinstance(playbook, (Path, str)):
             plays = self.folder / f"playbook-{number}.json"
@@ -159,7 +174,12 @@ class Ansible:
             "TESTBED_MODULES": built_modules.folder(),
         }
         output = self.folder / f"output-{number}.txt"
-        with output.open("w") as file:
+        reader = None
+        with contextlib.ExitStack() as stack:
+            file: Any = stack.enter_context(output.open("wb"))
+            if terminal:
+                reader, file = _terminal(output, stack)
+                environment["TERM"] = "xterm"
             process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
@@ -169,7 +189,7 @@ class Ansible:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return Running(command=command, process=process, results=results, printed=output)
+        return Running(command=command, process=process, results=results, printed=output, reader=reader)
 
     def module(
         self,
@@ -203,3 +223,20 @@ class Ansible:
                 "children": members,
             }
         }
+
+
+def _terminal(output: Path, stack: contextlib.ExitStack) -> tuple[threading.Thread, int]:
+    """One whose text goes into the file until nobody holds it any more; the side for a program, which `stack` closes."""
+    ours, theirs = pty.openpty()
+    stack.callback(os.close, theirs)
+    termios.tcsetwinsize(theirs, (40, 120))
+
+    def copy() -> None:
+        with output.open("ab", buffering=0) as file, contextlib.suppress(OSError):  # EIO is its end
+            while text := os.read(ours, 65536):
+                file.write(text)
+        os.close(ours)
+
+    reader = threading.Thread(target=copy, daemon=True)
+    reader.start()
+    return reader, theirs
