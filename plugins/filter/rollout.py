@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.selfhost.fleet.plugins.filter.components import note_files, unit_name
-from ansible_collections.selfhost.fleet.plugins.filter.edge import edge_server
+from ansible_collections.selfhost.fleet.plugins.filter.edge import edge_server, edge_word
 from ansible_collections.selfhost.fleet.plugins.filter.report import table
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import other_slot
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout import own_gates, sticky
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.news import news, one_reason
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import (
     Limits,
@@ -27,11 +28,18 @@ Data = dict[str, Any]
 def shared_traffic(rollout: Data, edge: str, shares: Mapping[str, int]) -> Data:
     """The slice of an edge that sends each host's requests to its new slot by so many per cent, and to the old one for the rest.
 
-    With any request on a new slot it has the routes of the new version, with none those of the old one.
+    With any request on a new slot it has the routes of the new version, with none those of the old one. Where users stay with one version
+    (`rollout.sticky`), each upstream is two while both versions serve, and the site says who gets which.
     """
     before, after = rollout["before"][edge], rollout["after"][edge]
     changed: Data = copy.deepcopy(after if any(shares.values()) else before)
     old = _servers(before, rollout["service"])
+    if any(shares.values()) and rollout.get("sticky", "off") in sticky.WAYS:
+        for site in (site for site in changed["edge"]["sites"] if site["name"] == rollout["service"]):
+            hosts = list(dict.fromkeys(server["host"] for each in site["upstreams"] for server in each["servers"]))
+            share = sticky.share_of_users(hosts, rollout["hosts"], shares)
+            if share < sticky.ALL:
+                return _by_version(rollout, changed, site, old, share, shares)
     for upstream in _upstreams(changed, rollout["service"]):
         new = {server["host"]: server for server in _servers(after, rollout["service"])[upstream["name"]]}
         upstream["servers"] = [
@@ -39,6 +47,31 @@ def shared_traffic(rollout: Data, edge: str, shares: Mapping[str, int]) -> Data:
             for former in old.get(upstream["name"], [])
             for server in _weighted(former, new[former["host"]], shares.get(former["host"], 0))
         ]
+    return changed
+
+
+def _by_version(
+    rollout: Data, changed: Data, site: Data, old: Mapping[str, list[Data]], share: float, shares: Mapping[str, int]
+) -> Data:
+    site["upstreams"] = [
+        each
+        for upstream in site["upstreams"]
+        for each in sticky.upstreams_by_version(
+            upstream["name"],
+            upstream["keepalive"],
+            old.get(upstream["name"], []),
+            upstream["servers"],
+            rollout["hosts"],
+            shares,
+        )
+    ]
+    site["sticky"] = {
+        "by": rollout["sticky"],
+        "share": share,
+        # Not the same users meet every new version first.
+        "salt": edge_word(rollout["to"][rollout["hosts"][0]]["version"]),
+        "tries": sticky.tries(site["upstreams"]),
+    }
     return changed
 
 
@@ -214,7 +247,7 @@ def rollout_news(
 
 def _step(entry: Data) -> Step:
     known = {key: entry[key] for key in ("phase", "seconds", "shares")}
-    return Step(**known, hosts=tuple(entry["hosts"]))
+    return Step(**known, hosts=tuple(entry["hosts"]), gates=tuple(entry["gates"]))
 
 
 class FilterModule:
@@ -224,6 +257,7 @@ class FilterModule:
         return {
             "shared_traffic": shared_traffic,
             "slot_servers": slot_servers,
+            "own_gates": own_gates.arguments,
             "notes_with": notes_with,
             "adopted_units": adopted_units,
             "steps_text": steps_text,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from . import budget, certificates, firewall, hardening, network, overrides, webhook
+from . import budget, certificates, firewall, gates, hardening, network, overrides, webhook
 from .definitions import Definitions
 from .detour import detour
 from .distributions import CONTRIB, DISTRIBUTIONS
@@ -65,6 +65,7 @@ def compute(
     webhook.check(inventory, findings)
     certificates.check(topology, findings)
     budget.check(inventory, services, findings)
+    gates.check(services, findings)
     _check_extensions(topology, findings)
     if findings:
         return plan

@@ -15,6 +15,7 @@ from ..plan.compute import Plan, compute
 from ..plan.definitions import Definitions
 from ..plan.findings import Finding, Findings
 from ..plan.model import Data, Inventory, other_slot
+from . import own_gates
 from .schedule import STRATEGIES, Limits, Step, rollback, schedule, way_back
 
 Serving = Mapping[
@@ -84,17 +85,22 @@ def _rollout(
     limits = _limits(entries, wanted)
     rehearsal = _rehearsal(wanted, after, name, hosts, serving)
     kept = _safety_copy(wanted, after, name)
+    gates = own_gates.complete(wanted)
     involved = [host for host, each in home.hosts.items() if host in hosts or each["postgres"]]
     return {
         "service": name,
         "kind": "upgrade",
         "strategy": strategy,
+        # YAML takes off for false.
+        "sticky": wanted.get("rollout", {}).get("sticky") or "off",
         "hosts": list(hosts),
         "from": {host: {key: serving[host][name][key] for key in ("version", "slot")} for host in hosts},
         "to": {host: {"version": _version(after, host, name), "slot": flipped[host]} for host in hosts},
         "limits": dataclasses.asdict(limits),
         "rehearsal": rehearsal,
         "copy": kept,
+        "gates": gates,
+        "site": f"https://{wanted['domain']}" if wanted.get("domain") else "",
         "steps": [
             step.as_data()
             for step in schedule(
@@ -105,6 +111,7 @@ def _rollout(
                 edges=[host for host, own in after.hosts.items() if own["edge"]],
                 rehearsed_on=[rehearsal["host"]] if rehearsal["host"] else [],
                 copied_on=[kept["host"]] if kept["host"] else [],
+                gates=own_gates.own_gates(gates),
             )
         ],
         "before": _before(fleet, name, home, serving, hosts).hosts,

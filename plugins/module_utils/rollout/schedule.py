@@ -14,6 +14,7 @@
 | traffic | the edges send each host's requests to its new slot, or a share of them |
 | observe | the edges' own logs say that the new slots have no more errors, and answer no slower |
 | soak | it goes on answering while users use it |
+| judge | the gates that the inventory adds pass: commands, queries of Prometheus |
 | drain | the last requests of the other slot end |
 | finish | the new slot is the one that serves: it comes back with the host, and the old one stops |
 | revive | the old slot starts again, as it was |
@@ -33,6 +34,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from .own_gates import START, TRAFFIC, OwnGate
 
 STRATEGIES = ("blue_green", "rolling", "canary", "restart")
 ALL = 100  # per cent
@@ -64,21 +67,27 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """`shares`: per cent of a host's requests that its new slot has from then on, in phase traffic; `seconds` at most, 0 where nobody can tell."""
+    """`shares`: per cent of a host's requests that its new slot has from then on, in phase traffic; `seconds` at most, 0 where nobody can tell.
+
+    `gates`: names of the service's own, in phase judge.
+    """
 
     phase: str
     hosts: tuple[str, ...]
     seconds: int = 0
     shares: Mapping[str, int] = field(default_factory=dict)
+    gates: tuple[str, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
-        return {**asdict(self), "hosts": list(self.hosts), "shares": dict(self.shares), "name": self.name}
+        lists = {"hosts": list(self.hosts), "shares": dict(self.shares), "gates": list(self.gates)}
+        return {**asdict(self), **lists, "name": self.name}
 
     @property
     def name(self) -> str:
         """For people, and what the ledger calls it."""
         shares = ", ".join(f"{host} {share} %" for host, share in self.shares.items())
-        return f"{self.phase} {shares or ', '.join(self.hosts)}"
+        gates = f": {', '.join(self.gates)}" if self.gates else ""
+        return f"{self.phase} {shares or ', '.join(self.hosts)}{gates}"
 
 
 def schedule(
@@ -90,6 +99,7 @@ def schedule(
     edges: Sequence[str] = (),
     rehearsed_on: Sequence[str] = (),
     copied_on: Sequence[str] = (),
+    gates: Sequence[OwnGate] = (),
 ) -> list[Step]:
     """From the version that runs on all hosts to the new one; `involved` are all hosts whose packages or database it needs."""
     steps = [
@@ -105,46 +115,61 @@ def schedule(
     steps.append(Step(phase="database", hosts=tuple(involved)))
     if strategy == "rolling":
         for number, host in enumerate(hosts):
-            steps += _up([host], limits)
-            steps += _over(hosts[: number + 1], [host], hosts, limits)
+            steps += _up([host], limits, gates)
+            steps += _over(hosts[: number + 1], [host], hosts, limits, gates)
             steps.append(Step(phase="finish", hosts=(host,), seconds=limits.stop))
         return steps
     if strategy == "restart":
         for number, host in enumerate(hosts):
             # Of a component that owns its data alone: never two at a time.
             steps.append(Step(phase="stop", hosts=(host,), seconds=limits.stop))
-            steps += _up([host], limits)
-            steps += _over(hosts[: number + 1], [host], hosts, limits)[:2]
+            steps += _up([host], limits, gates)
+            over = _over(hosts[: number + 1], [host], hosts, limits, gates)
+            steps += [step for step in over if step.phase != "drain"]
             steps.append(Step(phase="finish", hosts=(host,), seconds=limits.stop))
         return steps
     # One host alone first: where a program migrates at its start, two must not do it at once.
-    steps += _up(hosts[:1], limits)
+    steps += _up(hosts[:1], limits, gates)
     if len(hosts) > 1:
-        steps += _up(hosts[1:], limits)
+        steps += _up(hosts[1:], limits, gates)
     if strategy == "canary":
         for share in limits.shares:
             shares = dict.fromkeys(hosts, share)
             steps.append(Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=shares))
             steps.append(Step(phase="observe", hosts=tuple(edges), seconds=limits.observe, shares=shares))
-    steps += _over(hosts, hosts, hosts, limits)
+            steps += _judged(hosts, TRAFFIC, gates, shares)
+    steps += _over(hosts, hosts, hosts, limits, gates)
     steps.append(Step(phase="finish", hosts=tuple(hosts), seconds=limits.stop))
     return steps
 
 
-def _up(hosts: Sequence[str], limits: Limits) -> list[Step]:
+def _up(hosts: Sequence[str], limits: Limits, gates: Sequence[OwnGate]) -> list[Step]:
     return [
         Step(phase="start", hosts=tuple(hosts), seconds=limits.start),
         Step(phase="gate", hosts=tuple(hosts), seconds=limits.gate),
+        *_judged(hosts, START, gates),
     ]
 
 
-def _over(moved: Sequence[str], now: Sequence[str], hosts: Sequence[str], limits: Limits) -> list[Step]:
+def _over(
+    moved: Sequence[str], now: Sequence[str], hosts: Sequence[str], limits: Limits, gates: Sequence[OwnGate]
+) -> list[Step]:
     shares = {host: ALL if host in moved else 0 for host in hosts}
     return [
         Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=shares),
         Step(phase="soak", hosts=tuple(now), seconds=limits.soak),
+        *_judged(now, TRAFFIC, gates, shares),
         Step(phase="drain", hosts=tuple(now), seconds=limits.drain),
     ]
+
+
+def _judged(
+    hosts: Sequence[str], moment: str, gates: Sequence[OwnGate], shares: Mapping[str, int] | None = None
+) -> list[Step]:
+    due = [gate for gate in gates if moment in gate.moments]
+    seconds = sum(gate.timeout for gate in due)
+    names = tuple(gate.name for gate in due)
+    return [Step(phase="judge", hosts=tuple(hosts), seconds=seconds, shares=shares or {}, gates=names)] if due else []
 
 
 def way_back(done: Sequence[Step], hosts: Sequence[str], limits: Limits) -> list[Step]:
