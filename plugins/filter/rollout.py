@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ansible_collections.selfhost.fleet.plugins.filter.components import note_files, unit_name
+from ansible_collections.selfhost.fleet.plugins.filter.components import component_note, note_files, unit_name
 from ansible_collections.selfhost.fleet.plugins.filter.edge import edge_server, edge_word
 from ansible_collections.selfhost.fleet.plugins.filter.report import table
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import other_slot
@@ -25,12 +25,15 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule im
 Data = dict[str, Any]
 
 
-def shared_traffic(rollout: Data, edge: str, shares: Mapping[str, int]) -> Data:
+def shared_traffic(rollout: Data, edge: str, shares: Mapping[str, int], guard: bool = False) -> Data:
     """The slice of an edge that sends each host's requests to its new slot by so many per cent, and to the old one for the rest.
 
     With any request on a new slot it has the routes of the new version, with none those of the old one. Where users stay with one version
     (`rollout.sticky`), each upstream is two while both versions serve, and the site says who gets which.
+
+    With `guard` a slot that has lost all of its requests gets those that the other one cannot be reached with.
     """
+    guarded = {"upgrade": 100, "rollback": 0}[rollout["kind"]] if guard else None
     before, after = rollout["before"][edge], rollout["after"][edge]
     changed: Data = copy.deepcopy(after if any(shares.values()) else before)
     old = _servers(before, rollout["service"])
@@ -45,7 +48,7 @@ def shared_traffic(rollout: Data, edge: str, shares: Mapping[str, int]) -> Data:
         upstream["servers"] = [
             server
             for former in old.get(upstream["name"], [])
-            for server in _weighted(former, new[former["host"]], shares.get(former["host"], 0))
+            for server in _weighted(former, new[former["host"]], shares.get(former["host"], 0), guarded)
         ]
     return changed
 
@@ -75,9 +78,12 @@ def _by_version(
     return changed
 
 
-def _weighted(old: Data, new: Data, share: int) -> list[Data]:
+def _weighted(old: Data, new: Data, share: int, guarded: int | None) -> list[Data]:
     if share in (0, 100):
-        return [new if share else old]
+        serves, other = (new, old) if share else (old, new)
+        # A host that takes no part in it has the same server before and after.
+        stands_in = share == guarded and other["port"] != serves["port"]
+        return [serves, {**other, "backup": True}] if stands_in else [serves]
     return [{**old, "weight": 100 - share}, {**new, "weight": share}]
 
 
@@ -108,6 +114,23 @@ def adopted_units(serving: Mapping[str, Data], service: str, notes: list[Data]) 
     up = [{"name": unit_name(note), "on_change": "none", "enabled": True, "state": "started"} for note in notes]
     idle = [unit_name({**note, "slot": other_slot(note["slot"])}) for note in [*others, *notes]]
     return up + [{"name": name, "on_change": "none", "enabled": False, "state": "stopped"} for name in idle]
+
+
+def stopped_units(notes: list[Data]) -> list[Data]:
+    """Arguments of `config_set`: the slots of these notes do not run, for now. Whether they come back with the host stays as it is."""
+    return [{"name": unit_name(note), "on_change": "none", "state": "stopped"} for note in notes]
+
+
+def started_notes(rollout: Data, host: str) -> list[Data]:
+    """Of the slots that a rollout has started on a host."""
+    if rollout["kind"] == "rollback":
+        return list(rollout["former"][host])
+    return [component_note(entry) for entry in rollout["starting"][host]["standins"]]
+
+
+def kill_note(warnings: Iterable[Any]) -> str:
+    """What there is to note of a stop, in a line: `config_set` warns of one that ended in a kill."""
+    return "; ".join(str(each) for each in warnings)
 
 
 def steps_text(rollout: Data) -> str:
@@ -222,19 +245,53 @@ def way_back_from(rollout: Data, done: Iterable[Data]) -> list[Data]:
 
 
 def failed_step(begun: list[Data]) -> Data:
-    """The step that was on its way when a rollout failed."""
-    return begun[-1] if begun else {"name": "the beginning"}
+    """The step that was begun last."""
+    return begun[-1] if begun else {"name": "the beginning", "phase": ""}
 
 
-def serves_again(rollout: Data, host: str) -> str:
-    """What is left after the way back, for the operator."""
+def serves_again(rollout: Data, host: str, begun: Iterable[Data] = ()) -> str:
+    """What is left after the way back, for the operator; `begun` are the steps there and back."""
+    service, playbook = rollout["service"], f"{'rollback' if rollout['kind'] == 'rollback' else 'upgrade'}.yml"
     if host not in rollout["from"]:
-        return f"The former version of {rollout['service']} serves."
+        return f"The former version of {service} serves."
+    phases = [step["phase"] for step in begun]
+    if "settle" in phases:
+        entry = rollout["to"][host]
+        return (
+            f"{service} {entry['version']} serves, from the slot {entry['slot']}; only an edge still knows the slot that stood in. "
+            "Mend what is said above, then run upgrade.yml with this version in the inventory."
+        )
+    if rollout["kind"] == "upgrade" and phases and "prepare" not in phases:
+        return (
+            f"So what another run of {service} had begun and was cut off in is not taken back yet. Mend what is said above, then run upgrade.yml "
+            "again. With the version of that run in the inventory it goes on with it instead."
+        )
     entry = rollout["from"][host]
-    serves = f"{rollout['service']} {entry['version']} alone serves, from the slot {entry['slot']} as before."
-    if rollout["kind"] == "rollback":
-        return f"{serves} Mend what is said above, then run rollback.yml again."
-    return f"{serves} Mend what is said above, then run upgrade.yml again; or set the version in the inventory back."
+    ways = "; or set the version in the inventory back" if rollout["kind"] == "upgrade" else ""
+    return (
+        f"{service} {entry['version']} alone serves, from the slot {entry['slot']} as before. Mend what is said above, then run "
+        f"{playbook} again{ways}."
+    )
+
+
+def way_back_failed(rollout: Data, host: str, begun: list[Data], reason: str, is_back: bool = False) -> str:
+    """The same where a step of the way back fails, the last one that was begun: the next run finds out what runs. Or only its record, where it `is_back`."""
+    service, failed = rollout["service"], failed_step(begun)
+    if is_back:
+        return f"{serves_again(rollout, host, begun)}\nThat could not be written down on the host, so the next run does it: {reason}"
+    if host not in rollout["from"]:
+        return f"The way back failed, too, in: {failed['name']}\n{reason}"
+    old, new = rollout["from"][host], rollout["to"][host]
+    home = 100 if rollout["kind"] == "rollback" else 0
+    moves = [set(step["shares"].values()) for step in begun[:-1] if step["phase"] == "traffic"]
+    may = "may still" if moves and moves[-1] != {home} else "do not"
+    aside = f"\n{aside_text(rollout)} (unless it has its place again)" if rollout.get("copy", {}).get("restore") else ""
+    return (
+        f"The way back failed, too, in: {failed['name']}\n{reason}\n"
+        f"{old['version']} is in the slot {old['slot']}, {new['version']} in the slot {new['slot']}, to which the edges {may} send requests. "
+        f"Mend what is said above, then run upgrade.yml: with {old['version']} in the inventory it takes the rest back, with {new['version']} it "
+        f"goes on. Until then site.yml leaves {service} alone, and the host remembers this rollout as unfinished.{aside}"
+    )
 
 
 def rollout_news(
@@ -271,6 +328,10 @@ class FilterModule:
             "copy_text": copy_text,
             "way_back_from": way_back_from,
             "failed_step": failed_step,
+            "stopped_units": stopped_units,
+            "started_notes": started_notes,
+            "kill_note": kill_note,
+            "way_back_failed": way_back_failed,
             "serves_again": serves_again,
             "rollout_news": rollout_news,
             "one_reason": one_reason,

@@ -144,8 +144,8 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.commands import Sys
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal import (  # noqa: E402
     Part,
     Rehearsal,
-    RehearsalError,
 )
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_lock import RehearsalError, alone  # noqa: E402
 
 ARGUMENTS = {
     "database": {"type": "str", "required": True},
@@ -190,7 +190,8 @@ def main() -> None:
     )
     parts = [Part(**part) for part in given["parts"]]
     try:
-        found = rehearsal.run(parts, copy=given["copy"], full_up_to=given["full_up_to"])
+        with alone(given["timeout"]):
+            found = rehearsal.run(parts, copy=given["copy"], full_up_to=given["full_up_to"])
     except RehearsalError as error:
         module.fail_json(msg=f"The rehearsal could not take place, and nothing was changed: {error}")
     module.exit_json(

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from build_standin import build
 from fleetbed.host import Host
-from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Run
 from fleetbed.service import VERSION
 from fleetbed.site import SITE, UNIT, Site, main_pid
+from fleetbed.upgrade import START_TIMEOUT, STOP_TIMEOUT, impatient
 
-START_TIMEOUT, STOP_TIMEOUT = 12, 6  # seconds; the definition's own are minutes
 COMPONENT = "/opt/fluxbase/server"
 BACK = "The former files and running state are back. The probe holds with them."
 # Releases are never changed: each variant is a version of its own.
@@ -35,15 +34,7 @@ VERSIONS = {
 def site(new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site that serves, by a definition with less patience."""
     folder = tmp_path_factory.mktemp("variants")
-    definition = (REPOSITORY / "services" / "fluxbase.yml").read_text()
-    for before, after in (
-        ("start_timeout: 180 ", f"start_timeout: {START_TIMEOUT} "),
-        ("stop_timeout: 90\n", f"stop_timeout: {STOP_TIMEOUT}\n"),
-    ):
-        assert definition.count(before) == 1
-        definition = definition.replace(before, after)
-    (folder / "services").mkdir()
-    (folder / "services" / "fluxbase.yml").write_text(definition)
+    impatient(folder)
     made = Site.plan(new_host("variants"), client, folder)
     made.converge()
     return made

@@ -107,7 +107,7 @@ def main() -> None:
     )
     parser.add_argument("--version", required=True, help="2026.3.6; below 2026 it keeps the contract of 2025")
     parser.add_argument("--variant", choices=known, default="none")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of the variant slow-start")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the variants slow-start and ...-in-use")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     digest = build(options.version, options.output, options.variant, options.seconds)

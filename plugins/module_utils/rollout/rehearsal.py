@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ..commands import CommandResult, Runner
+from ..storage import free
 from ..unit_journal import unit_journal
+from .rehearsal_lock import RehearsalError, wanted_no_more
 
 FOLDER = Path("/var/lib/selfhost-rehearsal")
 UNITS = Path("/run/systemd/system")
@@ -27,6 +29,7 @@ PREFIX = "selfhost-rehearsal"
 POSTGRES = f"{PREFIX}-postgres.service"
 CRASHES = 3  # restarts by systemd that are a pattern
 JOURNAL_LINES = 12
+SCANT = 1024 * 1024  # bytes; a disk with no more is full to PostgreSQL, which writes in steps
 ROOM = 256 * 1024 * 1024  # bytes that stay free, and that an empty cluster takes
 ATTRIBUTES = ("SUPERUSER", "CREATEDB", "CREATEROLE", "LOGIN", "REPLICATION", "BYPASSRLS")
 # How programs call the tables that keep track of migrations.
@@ -51,8 +54,12 @@ except (OSError, http.client.HTTPException) as error:
 """
 
 
-class RehearsalError(Exception):
-    """A rehearsal that could not take place; what to do is in the message."""
+def _empty(folder: Path) -> None:
+    """Take a folder away; what has a disk or a link of the operator's in its place stays, without anything in it."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    if not folder.is_mount() and not folder.is_symlink():
+        folder.rmdir()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +130,9 @@ class Rehearsal:
         units: Path = UNITS,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        forsaken: Callable[[], bool] = wanted_no_more,
     ) -> None:
+        self.forsaken = forsaken
         self.database, self.version, self.port, self.timeout = database, version, port, timeout
         self.wanted = as_wanted(attributes or {}, extensions)
         self.runner, self.folder, self.units = runner, folder, units
@@ -141,43 +150,68 @@ class Rehearsal:
             before = self._fingerprint()
             new = self._act(parts, "new", locks)
             migrates = self._fingerprint() != before
+            self._see_that_there_was_room(new)
             old = self._act(parts, "old", {}) if new.ok else None
+            self._see_that_there_was_room(old)
         return Outcome(copied="full" if full else "schema", size=size, new=new, old=old, migrates=migrates, locks=locks)
 
     # The copy
 
     def _check_room(self, size: int) -> None:
         self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        free, wanted = shutil.disk_usage(self.folder).free, 2 * size + ROOM
-        if free < wanted:
+        there, wanted = shutil.disk_usage(self.folder).free, 2 * size + ROOM
+        if there < wanted:
             raise RehearsalError(
-                f"{self.folder} has {free // 2**20} MiB free, and a copy of {self.database} wants {wanted // 2**20} MiB. "
-                "Make room, or rehearse with the schema alone (rollout.rehearsal: schema)"
+                f"{self.folder} has {there // 2**20} MiB free, and a copy of {self.database} wants {wanted // 2**20} MiB. "
+                f"Make room there, or mount another disk there{self._smaller(size > 0)}"
             )
+
+    def _is_full(self) -> bool:
+        return shutil.disk_usage(self.folder).free <= SCANT
+
+    def _see_that_there_was_room(self, act: Act | None) -> None:
+        """A release that fails on a full disk has not shown anything."""
+        if act and not act.ok and self._is_full():
+            raise RehearsalError(act.words)
+
+    @staticmethod
+    def _smaller(full: bool) -> str:
+        return "; or rehearse with the schema alone (rollout.rehearsal: schema)" if full else ""
 
     @contextmanager
     def _copy(self, *, full: bool) -> Iterator[None]:
-        data = self.folder / "data"
         try:
-            self._must(["install", "-d", "-o", "postgres", "-g", "postgres", "-m", "0700", str(data)])
-            self._must(
-                self._as_postgres(f"{self.programs}/initdb", "--no-sync", "--auth-host=scram-sha-256", "-D", str(data))
-            )
-            self._unit(POSTGRES, self._postgres_unit(data))
-            self._must(["systemctl", "daemon-reload"])
-            self._must(["systemctl", "start", POSTGRES])
-            self._wait_for_postgres(data)
-            # Roles first, and without a stop: those of the new cluster itself are there already.
-            self._pipe(["pg_dumpall", "--roles-only"], data, "postgres", stop=False)
-            what = [] if full else ["--schema-only"]
-            self._pipe(["pg_dump", "--create", *what, self.database], data, "postgres")
-            if not full:
-                self._pipe_tables(data)
-            for statement in self.wanted:
-                self._must(self._on_copy(statement))
+            self._make_copy(full=full)
             yield
+        except RehearsalError as error:
+            # Other processes write there, and the system's own words may be in the journal of one of them.
+            if not self._is_full():
+                raise
+            raise RehearsalError(
+                f"{error}\nThe disk is full: {free(self.folder)} in {self.folder} with the copy there, which is gone by now. "
+                f"Make room there, or mount another disk there{self._smaller(full)}; then run again"
+            ) from None
         finally:
             self.clear()
+
+    def _make_copy(self, *, full: bool) -> None:
+        data = self.folder / "data"
+        self._must(["install", "-d", "-o", "postgres", "-g", "postgres", "-m", "0700", str(data)])
+        self._must(
+            self._as_postgres(f"{self.programs}/initdb", "--no-sync", "--auth-host=scram-sha-256", "-D", str(data))
+        )
+        self._unit(POSTGRES, self._postgres_unit(data))
+        self._must(["systemctl", "daemon-reload"])
+        self._must(["systemctl", "start", POSTGRES])
+        self._wait_for_postgres(data)
+        # Roles first, and without a stop: those of the new cluster itself are there already.
+        self._pipe(["pg_dumpall", "--roles-only"], data, "postgres", stop=False)
+        what = [] if full else ["--schema-only"]
+        self._pipe(["pg_dump", "--create", *what, self.database], data, "postgres")
+        if not full:
+            self._pipe_tables(data)
+        for statement in self.wanted:
+            self._must(self._on_copy(statement))
 
     def _postgres_unit(self, data: Path) -> str:
         settings = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories={data}"
@@ -267,6 +301,8 @@ class Rehearsal:
         waiting = {part.name: part for part in parts}
         looked = self.clock()
         while waiting:
+            if self.forsaken():
+                raise RehearsalError("nobody waits for it any more")
             for name, part in list(waiting.items()):
                 probe: dict[str, Any] = getattr(part, f"{who}_probe")
                 crashes = self._crashes(names[name])
@@ -324,7 +360,7 @@ class Rehearsal:
         for path in self.units.glob(f"{PREFIX}-*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if self.folder.exists():
-            shutil.rmtree(self.folder)
+            _empty(self.folder)
         self.runner.run(["systemctl", "daemon-reload"], timeout=60)
 
     def _unit(self, name: str, text: str) -> None:

@@ -16,7 +16,7 @@ from ..plan.definitions import Definitions
 from ..plan.findings import Finding, Findings
 from ..plan.model import Data, Inventory, other_slot
 from . import own_gates
-from .schedule import STRATEGIES, Limits, Step, rollback, schedule, way_back
+from .schedule import STRATEGIES, Limits, Step, home_again, rollback, schedule, settled, way_back
 
 Serving = Mapping[
     str, Mapping[str, Data]
@@ -103,16 +103,19 @@ def _rollout(
         "site": f"https://{wanted['domain']}" if wanted.get("domain") else "",
         "steps": [
             step.as_data()
-            for step in schedule(
-                strategy,
-                hosts,
-                involved,
-                limits,
-                edges=[host for host, own in after.hosts.items() if own["edge"]],
-                rehearsed_on=[rehearsal["host"]] if rehearsal["host"] else [],
-                copied_on=[kept["host"]] if kept["host"] else [],
-                gates=own_gates.own_gates(gates),
-            )
+            for step in [
+                *(home_again(hosts, limits) if _other_cut_off(serving, name, hosts, entries) else []),
+                *schedule(
+                    strategy,
+                    hosts,
+                    involved,
+                    limits,
+                    edges=[host for host, own in after.hosts.items() if own["edge"]],
+                    rehearsed_on=[rehearsal["host"]] if rehearsal["host"] else [],
+                    copied_on=[kept["host"]] if kept["host"] else [],
+                    gates=own_gates.own_gates(gates),
+                ),
+            ]
         ],
         "before": _before(fleet, name, home, serving, hosts).hosts,
         "after": after.hosts,
@@ -120,6 +123,12 @@ def _rollout(
         "leaving": {host: _ports(home.hosts[host], name) for host in hosts},
         "starting": {host: _starting(after.hosts[host], name, slots[host]) for host in hosts},
     }
+
+
+def _other_cut_off(serving: Serving, name: str, hosts: Sequence[str], entries: Sequence[Data]) -> bool:
+    """Whether the slot that is to get this version may have traffic, with another one."""
+    wanted = {str(entry["version"]) for entry in entries}
+    return any(each["version"] not in wanted for host in hosts for each in serving[host][name].get("unfinished", []))
 
 
 def ledger_entries(rollout: Data, serving: Serving, moment: datetime) -> Data:
@@ -200,11 +209,24 @@ def rollbacks(fleet: Fleet, serving: Serving, *, only: str, restore: str = "", a
 
 
 def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str]) -> Data:
-    """A rollout that was cut off, to a version that is not wanted any more: everything as it was before it."""
-    limits = _limits([entry for host in hosts for entry in _of(home.hosts[host], name)], fleet.inventory.services[name])
+    """A rollout that was cut off, to a version that is not wanted any more: everything as it was before it.
+
+    Or one to the version that serves by now, which had but to settle: what the other slot has kept stays.
+    """
+    wanted = fleet.inventory.services[name]
+    entries = [entry for host in hosts for entry in _of(home.hosts[host], name)]
+    limits = _limits(entries, wanted)
     flipped = {host: other_slot(str(serving[host][name]["slot"])) for host in hosts}
     after = fleet.plan(live={**fleet.inventory.live, name: {**fleet.inventory.live.get(name, {}), **flipped}})
-    begun = [Step(phase=phase, hosts=tuple(hosts)) for phase in ("start", "traffic")]
+    # As if it had come as far as it can come without being done: whether the slot that served still runs is not known.
+    alone = (wanted.get("rollout", {}).get("strategy") or _default(entries)) == "restart"
+    phases = ("stop", "start", "traffic") if alone else ("start", "traffic", "finish")
+    begun = [Step(phase=phase, hosts=tuple(hosts)) for phase in phases]
+    settles = all(
+        each["version"] == str(serving[host][name]["version"])
+        for host in hosts
+        for each in serving[host][name]["unfinished"]
+    )
     current = {host: {key: serving[host][name][key] for key in ("version", "slot")} for host in hosts}
     return {
         "service": name,
@@ -215,7 +237,7 @@ def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Se
         "to": current,
         "limits": dataclasses.asdict(limits),
         "rehearsal": {"host": None, "reason": ""},
-        "steps": [step.as_data() for step in way_back(begun, hosts, limits)],
+        "steps": [step.as_data() for step in ([settled(hosts, 0)] if settles else way_back(begun, hosts, limits))],
         "before": home.hosts,
         "after": after.hosts,
         "former": {host: serving[host][name]["notes"] for host in hosts},

@@ -17,16 +17,20 @@
 | judge | the gates that the inventory adds pass: commands, queries of Prometheus |
 | drain | the last requests of the other slot end |
 | finish | the new slot is the one that serves: it comes back with the host, and the old one stops |
+| settle | the edges let go of the slot that stood in |
 | revive | the old slot starts again, as it was |
 | adopt | the old slot is the one that serves, as before; the new one stops |
 | discard | what the new slot read is taken away |
-| halt | a slot that was started again stops, as it could not take over |
+| halt | a slot that was started stops, as it could not take over |
 | unpack | the copy of the database is unpacked beside it |
 | stop | the slot that serves stops: from here on users wait |
 | swap | the copy takes the place of the database, which is kept under another name |
 | swap_back | the database has its place again |
 | resume | the slot that served starts again |
 | forget | the unpacked copy is dropped |
+
+Until it settles, the slot that has lost its traffic stands in at the edges: where the other one cannot be reached (it crashed, its host has booted
+and brought back what served before), requests go on to this one.
 """
 
 from __future__ import annotations
@@ -69,7 +73,7 @@ class Limits:
 class Step:
     """`shares`: per cent of a host's requests that its new slot has from then on, in phase traffic; `seconds` at most, 0 where nobody can tell.
 
-    `gates`: names of the service's own, in phase judge.
+    `gates`: names of the service's own, in phase judge. `guard`: whether a slot that has lost all of its traffic stands in.
     """
 
     phase: str
@@ -77,6 +81,7 @@ class Step:
     seconds: int = 0
     shares: Mapping[str, int] = field(default_factory=dict)
     gates: tuple[str, ...] = ()
+    guard: bool = False
 
     def as_data(self) -> dict[str, Any]:
         lists = {"hosts": list(self.hosts), "shares": dict(self.shares), "gates": list(self.gates)}
@@ -85,7 +90,7 @@ class Step:
     @property
     def name(self) -> str:
         """For people, and what the ledger calls it."""
-        shares = ", ".join(f"{host} {share} %" for host, share in self.shares.items())
+        shares = ", ".join(f"{host} {share} %" for host, share in self.shares.items() if self.phase != "settle")
         gates = f": {', '.join(self.gates)}" if self.gates else ""
         return f"{self.phase} {shares or ', '.join(self.hosts)}{gates}"
 
@@ -118,7 +123,7 @@ def schedule(
             steps += _up([host], limits, gates)
             steps += _over(hosts[: number + 1], [host], hosts, limits, gates)
             steps.append(Step(phase="finish", hosts=(host,), seconds=limits.stop))
-        return steps
+        return [*steps, settled(hosts, ALL)]
     if strategy == "restart":
         for number, host in enumerate(hosts):
             # Of a component that owns its data alone: never two at a time.
@@ -127,7 +132,7 @@ def schedule(
             over = _over(hosts[: number + 1], [host], hosts, limits, gates)
             steps += [step for step in over if step.phase != "drain"]
             steps.append(Step(phase="finish", hosts=(host,), seconds=limits.stop))
-        return steps
+        return [*steps, settled(hosts, ALL)]
     # One host alone first: where a program migrates at its start, two must not do it at once.
     steps += _up(hosts[:1], limits, gates)
     if len(hosts) > 1:
@@ -140,7 +145,15 @@ def schedule(
             steps += _judged(hosts, TRAFFIC, gates, shares)
     steps += _over(hosts, hosts, hosts, limits, gates)
     steps.append(Step(phase="finish", hosts=tuple(hosts), seconds=limits.stop))
-    return steps
+    return [*steps, settled(hosts, ALL)]
+
+
+def home_again(hosts: Sequence[str], limits: Limits) -> list[Step]:
+    """Before a slot gets another version than the one that a rollout which was cut off had begun with: it may have traffic."""
+    return [
+        *_revived(hosts, limits),
+        Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, 0)),
+    ]
 
 
 def _up(hosts: Sequence[str], limits: Limits, gates: Sequence[OwnGate]) -> list[Step]:
@@ -156,7 +169,7 @@ def _over(
 ) -> list[Step]:
     shares = {host: ALL if host in moved else 0 for host in hosts}
     return [
-        Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=shares),
+        Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=shares, guard=True),
         Step(phase="soak", hosts=tuple(now), seconds=limits.soak),
         *_judged(now, TRAFFIC, gates, shares),
         Step(phase="drain", hosts=tuple(now), seconds=limits.drain),
@@ -173,13 +186,19 @@ def _judged(
 
 
 def way_back(done: Sequence[Step], hosts: Sequence[str], limits: Limits) -> list[Step]:
-    """From wherever a rollout came, its failed step among them, to the old slots alone. Empty where nothing of it is running."""
+    """From wherever a rollout came, its failed step among them, to the old slots alone. Empty where nothing of it is running, and once it settles."""
+    if _settles(done):
+        return []
     phases = {
         phase: [host for host in hosts if _touched(done, phase, host)] for phase in ("stage", "start", "stop", "finish")
     }
     moved = any(step.phase == "traffic" for step in done)
     down = [host for host in hosts if host in phases["stop"] or host in phases["finish"]]
     steps = []
+    # Of a component that owns its data alone: never two at a time.
+    alone = [host for host in phases["start"] if host in phases["stop"]]
+    if alone:
+        steps.append(Step(phase="halt", hosts=tuple(alone), seconds=limits.stop))
     if down:
         steps += _revived(down, limits)
     if moved:
@@ -203,14 +222,18 @@ def rollback(hosts: Sequence[str], limits: Limits, *, restored_on: Sequence[str]
     return [
         *(restored if restored_on else []),
         *_revived(hosts, limits),
-        Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, 0)),
+        Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, 0), guard=not restored_on),
         Step(phase="drain", hosts=tuple(hosts), seconds=limits.drain),
         Step(phase="adopt", hosts=tuple(hosts), seconds=limits.stop),
+        # The version that has migrated must not come near a database of before that.
+        *([] if restored_on else [settled(hosts, 0)]),
     ]
 
 
 def back_from_rollback(done: Sequence[Step], hosts: Sequence[str], limits: Limits) -> list[Step]:
-    """From wherever a rollback came to the slots that served before it."""
+    """From wherever a rollback came to the slots that served before it. Empty once it settles."""
+    if _settles(done):
+        return []
     moved = [Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, ALL))]
     moved = moved if any(step.phase == "traffic" for step in done) else []
     revived = [host for host in hosts if _touched(done, "revive", host)]
@@ -226,6 +249,15 @@ def back_from_rollback(done: Sequence[Step], hosts: Sequence[str], limits: Limit
     if stopped:
         steps.append(Step(phase="resume", hosts=tuple(stopped), seconds=limits.start))
     return [*steps, *moved, Step(phase="forget", hosts=databases["unpack"])]
+
+
+def settled(hosts: Sequence[str], share: int) -> Step:
+    return Step(phase="settle", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, share))
+
+
+def _settles(done: Sequence[Step]) -> bool:
+    """By then nothing is left to go back to, and only edges have something left over."""
+    return any(step.phase == "settle" for step in done)
 
 
 def _revived(hosts: Sequence[str], limits: Limits) -> list[Step]:

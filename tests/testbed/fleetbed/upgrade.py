@@ -25,13 +25,18 @@ VARIANTS = {
     "ruinous-migration": "2026.2.4",
     "poisonous-migration": "2026.2.5",
     "bad-answers": "2026.2.6",
+    "fails-in-use": "2026.2.7",
+    "crash-in-use": "2026.2.8",
+    "slow-start": "2026.2.10",
+    "hang-on-stop": "2026.2.11",
 }
+IN_USE = 1.0  # seconds that the variants ...-in-use bear
 START_TIMEOUT, STOP_TIMEOUT = 12, 6  # seconds; the definition's own are minutes
 UNITS = {slot: f"fluxbase-server@{slot}.service" for slot in ("blue", "green")}
 
 
-def upgradable(new_host: Callable[..., Host], client: Host, folder: Path, name: str = "upgrade") -> Site:
-    """A site that serves the former version, by a definition with less patience; `new_host` is the fixture of that name."""
+def impatient(folder: Path) -> None:
+    """The service's definition beside an inventory in this folder, with less patience."""
     definition = (REPOSITORY / "services" / "fluxbase.yml").read_text()
     for before, after in (
         ("start_timeout: 180 ", f"start_timeout: {START_TIMEOUT} "),
@@ -41,6 +46,11 @@ def upgradable(new_host: Callable[..., Host], client: Host, folder: Path, name: 
         definition = definition.replace(before, after)
     (folder / "services").mkdir()
     (folder / "services" / "fluxbase.yml").write_text(definition)
+
+
+def upgradable(new_host: Callable[..., Host], client: Host, folder: Path, name: str = "upgrade") -> Site:
+    """A site that serves the former version, by a definition with less patience; `new_host` is the fixture of that name."""
+    impatient(folder)
     made = Site.plan(new_host(name), client, folder)
     made.variables["fleet_services"]["fluxbase"] |= {
         **version(folder, OLD),
@@ -54,7 +64,7 @@ def version(folder: Path, number: str, variant: str = "none") -> dict[str, Any]:
     """Keys of the service's entry."""
     program = folder / f"fluxbase-{number}"
     if not program.exists():
-        build(number, program, variant, seconds=2 * START_TIMEOUT)
+        build(number, program, variant, seconds=IN_USE if variant.endswith("-in-use") else 2 * START_TIMEOUT)
     checksum = f"sha256:{hashlib.sha256(program.read_bytes()).hexdigest()}"
     return {"version": number, "release": {"source": str(program), "checksum": checksum}}
 

@@ -50,6 +50,7 @@ class App:
         }
         self._limits = {"signup": Limit(settings.signup_limit), "signin": Limit(settings.signin_limit)}
         self._api_calls = itertools.count(1)
+        self._in_use_since: float | None = None
         self._routes = self._make_routes()
 
     def _make_routes(self) -> dict[tuple[str, str], Route]:
@@ -97,12 +98,10 @@ class App:
         route = self._routes.get((method, request.path))
         if route is None:
             return answer(404, {"error": "Not Found"})
-        if (
-            self.build.variant == "bad-answers"
-            and request.path.startswith("/api/v1/")
-            and next(self._api_calls) % 5 == 0
-        ):
-            return answer(500, {"error": "Internal Server Error"})
+        if request.path.startswith("/api/v1/"):
+            self._used()
+            if self.build.variant == "bad-answers" and next(self._api_calls) % 5 == 0:
+                return answer(500, {"error": "Internal Server Error"})
         try:
             return await route(request)
         except UnavailableError as error:
@@ -110,6 +109,18 @@ class App:
         except DatabaseError as error:
             log.error("Query failed", path=request.path, error=words(error))
             return answer(500, {"error": "query failed", "detail": words(error)})
+
+    def _used(self) -> None:
+        """Users are here; some variants do not bear them for long."""
+        if self._in_use_since is None:
+            self._in_use_since = time.monotonic()
+            if self.build.variant == "crash-in-use":
+                log.error("Will not bear it for long", seconds=self.build.seconds)
+                asyncio.get_running_loop().call_later(self.build.seconds, os._exit, 1)
+
+    def _overused(self) -> bool:
+        used = self.build.variant == "fails-in-use" and self._in_use_since is not None
+        return used and time.monotonic() - (self._in_use_since or 0.0) > self.build.seconds
 
     async def query(self, sql: str, **parameters: object) -> list[Row]:
         """Run a statement beside the event loop."""
@@ -133,7 +144,7 @@ class App:
             await self.query("SELECT 1 AS one")
         except (UnavailableError, DatabaseError):
             database = False
-        well = database and self.build.variant != "never-healthy"
+        well = database and self.build.variant != "never-healthy" and not self._overused()
         content = {
             "status": "ok" if well else "degraded",
             "services": {"database": database, "realtime": not self.hub.stopping},

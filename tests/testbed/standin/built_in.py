@@ -12,6 +12,8 @@ VARIANTS = {
     "crash-once": "exits 1 at its first start on a database, starts after that",
     "never-healthy": "runs, but /health answers 503 for ever",
     "slow-start": "listens only after --seconds",
+    "fails-in-use": "/health answers 503 from --seconds after the first request below /api/v1/ on",
+    "crash-in-use": "exits 1 --seconds after the first request below /api/v1/, at every start",
     "bad-answers": "healthy, but every fifth request below /api/v1/ answers 500",
     "hang-on-stop": "ignores SIGTERM once it has dropped its WebSockets",
     "failing-migration": "its migration fails and is undone: the version before still starts",

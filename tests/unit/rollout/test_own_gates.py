@@ -43,6 +43,7 @@ def test_a_command_is_tried_without_users_and_with_them_and_a_query_with_them() 
         "judge web1 100 %: smoke, errors",
         "drain web1",
         "finish web1",
+        "settle web1",
     ]
 
 
@@ -60,6 +61,7 @@ def test_each_share_of_a_canary_is_judged() -> None:
         "judge web1 100 %: errors",
         "drain web1",
         "finish web1",
+        "settle web1",
     ]
 
 

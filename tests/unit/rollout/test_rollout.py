@@ -103,6 +103,54 @@ def test_traffic_by_shares() -> None:
     ]
 
 
+def test_a_slot_that_has_lost_its_traffic_stands_in_where_it_is_guarded() -> None:
+    rollout = one(three_tiers(), serving("2026.3.4", app1="blue", app2="blue") | serving("2026.3.6", app3="green"))
+
+    def servers(kind: str, guard: bool, **shares: int) -> list[tuple[str, int, bool]]:
+        slice_of = shared_traffic({**rollout, "kind": kind}, "edge1", shares, guard)
+        upstream = slice_of["edge"]["sites"][0]["upstreams"][0]
+        return [(server["host"], server["port"], server.get("backup", False)) for server in upstream["servers"]]
+
+    # A host that has the version already has nothing that could stand in, and one that is not moved yet neither.
+    assert servers("upgrade", True, app1=100, app2=0, app3=100) == [
+        ("app1", 8082, False),
+        ("app1", 8081, True),
+        ("app2", 8081, False),
+        ("app3", 8082, False),
+    ]
+    assert len(servers("upgrade", False, app1=100, app2=100, app3=100)) == 3
+    # The way back of a rollout is not guarded, a rollback is.
+    assert servers("rollback", True, app1=0, app2=0, app3=0)[:2] == [("app1", 8081, False), ("app1", 8082, True)]
+
+
+def cut_off(version: str) -> dict[str, Any]:
+    says = serving("2026.3.4", web1="blue")
+    says["web1"]["fluxbase"]["notes"][0]["probe"] = {"kind": "http", "url": "http://127.0.0.1:8081/health"}
+    says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": version}]
+    return says
+
+
+def test_before_a_slot_gets_another_version_than_the_one_that_was_cut_off_its_traffic_goes_back() -> None:
+    names = [step["name"] for step in one(one_host(), cut_off("2026.3.5"))["steps"]]
+    assert names[:3] == ["revive web1", "traffic web1 0 %", "prepare web1"]
+    assert one(one_host(), cut_off("2026.3.6"))["steps"][0]["name"] == "prepare web1"
+
+
+def test_one_that_was_cut_off_is_taken_back_from_wherever_it_came() -> None:
+    says = serving("2026.3.6", web1="blue")
+    says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": "2026.3.7"}]
+    names = [step["name"] for step in one(one_host(), says)["steps"]]
+    assert names == ["revive web1", "traffic web1 0 %", "adopt web1", "discard web1"]
+    # Nothing is taken back of one that had but to settle, and what the other slot has kept is there for a rollback.
+    says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": "2026.3.6"}]
+    rollout = one(one_host(), says)
+    assert [step["name"] for step in rollout["steps"]] == ["settle web1"]
+    servers = shared_traffic(rollout, "web1", rollout["steps"][0]["shares"])["edge"]["sites"][0]["upstreams"][0][
+        "servers"
+    ]
+    assert [server["port"] for server in servers] == [8081]
+
+
 def test_a_service_that_does_not_run_yet_and_a_slot_that_is_named() -> None:
     made = found(one_host(), {})
     assert "Run site.yml first" in made.findings.text()

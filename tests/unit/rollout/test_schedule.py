@@ -38,6 +38,7 @@ def test_blue_and_green_is_one_switch_of_all_hosts() -> None:
         "soak app1, app2, app3",
         "drain app1, app2, app3",
         "finish app1, app2, app3",
+        "settle app1, app2, app3",
     ]
 
 
@@ -62,6 +63,7 @@ def test_a_canary_gets_a_growing_share_while_the_edges_look() -> None:
         "soak app1",
         "drain app1",
         "finish app1",
+        "settle app1",
     ]
     assert {step.hosts for step in found if step.phase == "observe"} == {("edge1", "edge2")}
 
@@ -83,6 +85,7 @@ def test_rolling_is_host_by_host() -> None:
         "soak app2",
         "drain app2",
         "finish app2",
+        "settle app1, app2",
     ]
 
 
@@ -97,6 +100,7 @@ def test_a_restart_never_has_two_at_a_time() -> None:
         "traffic app1 100 %",
         "soak app1",
         "finish app1",
+        "settle app1",
     ]
 
 
@@ -160,7 +164,9 @@ def back(strategy: str, failed: str, *hosts: str) -> list[str]:
             ["revive app1", "traffic app1 0 %, app2 0 %", "adopt app1, app2", "discard app1, app2"],
         ),
         ("restart", "stop app1", ["revive app1"]),
-        ("restart", "gate app1", ["revive app1", "adopt app1", "discard app1"]),
+        # Never two at a time here either.
+        ("restart", "gate app1", ["halt app1", "revive app1", "adopt app1", "discard app1"]),
+        ("blue_green", "settle app1, app2", []),
     ],
 )
 def test_the_way_back(strategy: str, failed: str, expected: list[str]) -> None:
@@ -168,7 +174,38 @@ def test_the_way_back(strategy: str, failed: str, expected: list[str]) -> None:
 
 
 def test_a_rollback_is_proven_before_it_gets_traffic() -> None:
-    assert short(rollback(["app1"], LIMITS)) == ["revive app1", "traffic app1 0 %", "drain app1", "adopt app1"]
+    assert short(rollback(["app1"], LIMITS)) == [
+        "revive app1",
+        "traffic app1 0 %",
+        "drain app1",
+        "adopt app1",
+        "settle app1",
+    ]
+
+
+def test_the_way_back_of_a_rollback() -> None:
+    taken = rollback(["app1"], LIMITS)
+    ways = {
+        step.phase: short(back_from_rollback(taken[: number + 1], ["app1"], LIMITS))
+        for number, step in enumerate(taken)
+    }
+    assert ways == {
+        "revive": ["halt app1"],
+        "traffic": ["traffic app1 100 %", "halt app1"],
+        "drain": ["traffic app1 100 %", "halt app1"],
+        "adopt": ["traffic app1 100 %", "halt app1"],
+        # The other slot has stopped: nothing is there to go back to.
+        "settle": [],
+    }
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_slot_that_has_lost_its_traffic_stands_in_until_it_settles(strategy: str) -> None:
+    found = steps(strategy, *HOSTS)
+    assert [step.phase for step in found if step.phase == "settle"] == ["settle"] and found[-1].phase == "settle"
+    assert all(step.guard for step in found if 100 in step.shares.values() and step.phase == "traffic")
+    # On the way back the slot that is left has failed.
+    assert not any(step.guard for step in way_back(found[:-1], HOSTS, LIMITS))
 
 
 def test_a_step_says_how_long_it_may_take() -> None:

@@ -12,6 +12,7 @@ from ansible_collections.selfhost.fleet.plugins.filter.rollout import (
     rehearsal_text,
     serves_again,
     steps_text,
+    way_back_failed,
     way_back_from,
 )
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import Limits, rollback, schedule
@@ -72,12 +73,38 @@ def test_no_way_back_is_refused_unless_it_is_accepted_by_name(accepted: str, ref
     assert not refused or "-e no_way_back=fluxbase" in words
 
 
-@pytest.mark.parametrize(("kind", "remedy"), [("upgrade", "upgrade.yml again"), ("rollback", "rollback.yml again")])
-def test_what_failed_and_who_serves_then(kind: str, remedy: str) -> None:
+def test_the_failed_step_is_the_one_that_was_begun_last() -> None:
     assert failed_step(rollout()["steps"][:5])["name"] == "gate web1"
+    assert failed_step(rollout("rollback")["steps"][:1])["name"] == "revive web1"
     assert failed_step([])["name"] == "the beginning"
-    said = serves_again(rollout(kind), "web1")
-    assert "fluxbase 1.0 alone serves, from the slot blue as before" in said and remedy in said
+
+
+def test_who_serves_and_what_to_run_is_said() -> None:
+    steps = rollout()["steps"]
+    words = serves_again(rollout(), "web1", steps[:4])
+    assert "fluxbase 1.0 alone serves, from the slot blue as before" in words
+    rollback_steps = rollout("rollback")["steps"]
+    assert "run upgrade.yml again; or set the version in the inventory back." in words
+    assert serves_again(rollout("rollback"), "web1", rollback_steps[:1]).endswith("run rollback.yml again.")
+    settled = serves_again(rollout(), "web1", steps)
+    assert settled.startswith("fluxbase 2.0 serves, from the slot green") and "upgrade.yml" in settled
+    # Nothing of its own was begun: what the run before it has left is as it was.
+    assert "is not taken back yet" in serves_again(rollout(), "web1", rollback_steps[:1])
+    assert serves_again(rollout(), "edge1", steps[:4]) == "The former version of fluxbase serves."
+
+
+def test_a_way_back_that_fails_says_what_the_next_run_does() -> None:
+    there = [step for step in rollout()["steps"] if step["phase"] in ("prepare", "start", "traffic", "soak")]
+    back = way_back_from(rollout(), there)
+    words = way_back_failed(rollout(), "web1", [*there, back[0]], "nonsense")
+    assert words.startswith("The way back failed, too, in: traffic web1 0 %\nnonsense\n")
+    assert "with 1.0 in the inventory it takes the rest back, with 2.0 it goes on" in words
+    assert "2.0 in the slot green, to which the edges may still send requests" in words
+    assert "to which the edges do not send requests" in way_back_failed(rollout(), "web1", [*there, *back[:2]], "")
+    assert "to which the edges do not send requests" in way_back_failed(rollout(), "web1", [*there[:2], back[1]], "")
+    noted = way_back_failed(rollout(), "web1", [*there, *back], "The disk is full", True)
+    assert noted.startswith("fluxbase 1.0 alone serves") and "could not be written down" in noted
+    assert "nonsense" in way_back_failed(rollout(), "edge1", [*there, back[0]], "nonsense")
 
 
 def test_the_way_back_of_a_rollback_is_the_slot_that_served() -> None:
@@ -101,7 +128,7 @@ def test_the_history_is_that_of_all_hosts_and_the_newest_first() -> None:
             "steps": steps,
         }
 
-    step = {"name": "gate web2", "outcome": "done", "seconds": 2.25}
+    step = {"name": "finish web2", "outcome": "done", "seconds": 2.25, "message": "it was killed"}
     hosts = [
         {"inventory_hostname": "web1", "recorded": {"records": [record("2026-11-26T08:00:00.000Z", "unfinished", [])]}},
         {"inventory_hostname": "web2", "recorded": {"records": [record("2026-11-26T09:00:00.000Z", "done", [step])]}},
@@ -109,7 +136,7 @@ def test_the_history_is_that_of_all_hosts_and_the_newest_first() -> None:
     ]
     assert history_text(hosts) == [
         "2026-11-26T09:00:00.000Z web2: fluxbase 1.0 -> 2.0, rolling, by ada@bridge: done (12.0 s)",
-        "  gate web2: done (2.2 s)",
+        "  finish web2: done (2.2 s): it was killed",
         "2026-11-26T08:00:00.000Z web1: fluxbase 1.0 -> 2.0, rolling, by ada@bridge: unfinished",
     ]
     assert history_text([]) == ["No rollout is recorded on any host."]

@@ -1,0 +1,121 @@
+"""A rehearsal's own part of a host: one at a time, room for the copy, nothing left; and when to give it up. The rest is in test_upgrade.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.selfhost.fleet.plugins.module_utils.commands import CommandResult
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal import Part, Rehearsal
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_lock import (
+    RehearsalError,
+    alone,
+    wanted_no_more,
+)
+
+PART = Part(name="server", new="web-server@green.service", old="web-server@blue.service", new_probe={}, old_probe={})
+
+
+class Host:
+    """Says what a command would say, by its first words."""
+
+    def __init__(self, **answers: CommandResult) -> None:
+        self.answers = answers
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float | None = None,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> CommandResult:
+        for word, answer in self.answers.items():
+            if any(word in each for each in argv):
+                return answer
+        return CommandResult(argv=tuple(argv), rc=0, stdout="8388608")
+
+    def which(self, executable: str) -> str | None:
+        return executable
+
+
+def rehearsal(tmp_path: Path, host: Host | None = None, **options: Any) -> Rehearsal:
+    (tmp_path / "units").mkdir(exist_ok=True)
+    made = {"database": "web", "version": 17, "port": 6432, "timeout": 60, "folder": tmp_path / "copy"}
+    return Rehearsal(**{**made, "runner": host or Host(), "units": tmp_path / "units", **options})
+
+
+def disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
+
+
+def test_without_room_it_says_how_much_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk(monkeypatch, 100 * 2**20)
+    with pytest.raises(RehearsalError) as failed:
+        rehearsal(tmp_path).run([PART], copy="full", full_up_to=0)
+    words = f"{tmp_path}/copy has 100 MiB free, and a copy of web wants 272 MiB. Make room there, or mount another disk there"
+    assert str(failed.value) == f"{words}; or rehearse with the schema alone (rollout.rehearsal: schema)"
+    with pytest.raises(RehearsalError, match=r"wants 256 MiB\. Make room there, or mount another disk there$"):
+        rehearsal(tmp_path).run([PART], copy="schema", full_up_to=0)
+
+
+def test_a_disk_that_fills_meanwhile_is_named_beside_the_program_s_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = CommandResult(argv=("initdb",), rc=1, stderr="initdb: could not write: No space left on device")
+    tried = rehearsal(tmp_path, Host(initdb=full))
+    monkeypatch.setattr(tried, "_check_room", lambda _size: tried.folder.mkdir())
+    disk(monkeypatch, 4096)
+    with pytest.raises(RehearsalError) as failed:
+        tried.run([PART], copy="full", full_up_to=0)
+    assert "initdb: could not write" in str(failed.value) and "The disk is full: " in str(failed.value)
+    assert not (tmp_path / "copy").exists()
+    # With room it is something else, and the program has said all there is to say.
+    disk(monkeypatch, 2**30)
+    with pytest.raises(RehearsalError) as failed:
+        tried.run([PART], copy="full", full_up_to=0)
+    assert "The disk is full" not in str(failed.value)
+
+
+def test_nothing_is_left_but_what_the_operator_put_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "data").mkdir(parents=True)
+    (tmp_path / "disk" / "filler").write_text("x")
+    (tmp_path / "copy").symlink_to(tmp_path / "disk")
+    rehearsal(tmp_path).clear()
+    assert (tmp_path / "copy").is_symlink() and list((tmp_path / "disk").iterdir()) == []
+    (tmp_path / "copy").unlink()
+    (tmp_path / "copy" / "data").mkdir(parents=True)
+    rehearsal(tmp_path).clear()
+    assert not (tmp_path / "copy").exists()
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    seconds = iter(range(100))
+    with (
+        alone(5, lock),
+        pytest.raises(RehearsalError, match=r"another one has been going on for 5 s\. Wait for it, and run again"),
+        alone(5, lock, clock=lambda: float(next(seconds)), sleep=lambda _seconds: None),
+    ):
+        pytest.fail("two at once")
+    with alone(0, lock):
+        pass
+
+
+def test_it_is_given_up_where_nobody_waits_for_it(tmp_path: Path) -> None:
+    tried = rehearsal(tmp_path, forsaken=lambda: True)
+    with pytest.raises(RehearsalError, match="nobody waits for it any more"):
+        tried._until_healthy([PART], "new", {"server": "unit"}, 0.0, {})
+
+
+def test_whether_somebody_waits_is_seen_by_who_reads() -> None:
+    reader, writer = os.pipe()
+    assert not wanted_no_more(writer)
+    os.close(reader)
+    assert wanted_no_more(writer)
+    os.close(writer)
