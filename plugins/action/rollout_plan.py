@@ -7,12 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import (
-    Fleet,
-    ledger_entries,
-    rollbacks,
-    rollouts,
-)
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.back import rollbacks
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.fleet import Fleet
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.refresh import refreshes
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import ledger_entries, rollouts
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader
 
 ARGUMENTS = {
@@ -20,6 +18,7 @@ ARGUMENTS = {
     "back": {"type": "bool", "default": False},
     "restore": {"type": "str", "default": ""},
     "no_way_back": {"type": "str", "default": ""},
+    "refresh": {"type": "str", "choices": ["no", "due", "always"], "default": "no"},
 }
 
 
@@ -37,6 +36,9 @@ class ActionModule(ActionBase):
         only, serving = options["service"], reader.serving()
         if options["back"]:
             found = rollbacks(fleet, serving, only=only, restore=options["restore"], accepted=options["no_way_back"])
+        elif options["refresh"] != "no":
+            uptime, always = reader.database_uptime(), options["refresh"] == "always"
+            found = refreshes(fleet, serving, database_uptime=uptime, only=only, always=always)
         else:
             found = rollouts(fleet, serving, only=only)
         if found.findings:

@@ -44,21 +44,6 @@ def traffic_ports(own: Data) -> list[int]:
     return sorted(port for port in ports if port is not None)
 
 
-def database_users(slices: Data) -> list[str]:
-    """Other hosts whose components use the database: on its own host PostgreSQL's unit restarts what has to be."""
-    return sorted(name for name, own in slices.items() if own["pooler"] and not own["postgres"])
-
-
-def lose_the_database(own: Data) -> list[str]:
-    """Units of a host that do not find back by themselves after PostgreSQL has restarted."""
-    return [
-        probe["unit"]
-        for component in own["components"]
-        if component["after_database_restart"] == "restart"
-        for probe in component_probes(component)
-    ]
-
-
 def updates_text(found: Data, host: str, reboot: str, lost: Iterable[str], helpers: Iterable[str]) -> list[str]:
     """What is about to happen on a host, line by line; `lost` is what stops meanwhile, `helpers` are the hosts that serve instead."""
     if not found["work"]:
@@ -145,8 +130,6 @@ class FilterModule:
         return {
             "probes_on": probes_on,
             "traffic_ports": traffic_ports,
-            "database_users": database_users,
-            "lose_the_database": lose_the_database,
             "updates_text": updates_text,
             "failure_text": failure_text,
             "all_absent": all_absent,

@@ -33,7 +33,7 @@ def shared_traffic(rollout: Data, edge: str, shares: Mapping[str, int], guard: b
 
     With `guard` a slot that has lost all of its requests gets those that the other one cannot be reached with.
     """
-    guarded = {"upgrade": 100, "rollback": 0}[rollout["kind"]] if guard else None
+    guarded = (0 if rollout["kind"] == "rollback" else 100) if guard else None
     before, after = rollout["before"][edge], rollout["after"][edge]
     changed: Data = copy.deepcopy(after if any(shares.values()) else before)
     old = _servers(before, rollout["service"])

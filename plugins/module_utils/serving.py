@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from .commands import Runner
 
 SERVING_FACT = "fleet_serving"
 NOTES = Path("/etc/selfhost/services")
 RECORDS = Path("/var/lib/selfhost/rollouts")
+DATABASE_FACT = "fleet_database"
+DATABASE = "postgresql@*.service"
 SLOTS = "slots"  # the folder, below that, of a note for each slot
 
 
@@ -35,6 +40,27 @@ def serving(folder: Path = NOTES, records: Path = RECORDS) -> dict[str, dict[str
     for name, entry in found.items():
         entry |= rolled_out(records / name)
     return found
+
+
+def uptimes(runner: Runner, units: Iterable[str], clock: Callable[[], float]) -> dict[str, float]:
+    """Seconds since each of these units started, of those that run; `clock` is the monotonic one. Patterns find units that are loaded."""
+    properties = "--property=Id,ActiveState,ActiveEnterTimestampMonotonic"
+    shown = runner.run(["systemctl", "show", properties, "--", *units], timeout=30).stdout
+    found = {}
+    for block in shown.strip().split("\n\n"):
+        said = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if said.get("ActiveState") == "active":
+            found[said["Id"]] = round(clock() - int(said["ActiveEnterTimestampMonotonic"]) / 1e6, 1)
+    return found
+
+
+def with_uptimes(services: dict[str, dict[str, Any]], found: dict[str, float]) -> dict[str, Any]:
+    """Of each service that of its oldest unit, and of the host's PostgreSQL that of the youngest; None where nothing runs."""
+    for entry in services.values():
+        own = [found.get(f"{note['unit']}@{note['slot']}.service") for note in entry["notes"]]
+        entry["uptime"] = max((each for each in own if each is not None), default=None)
+    database = min((seconds for name, seconds in found.items() if name.startswith("postgresql@")), default=None)
+    return {"uptime": database}
 
 
 def rolled_out(folder: Path) -> dict[str, list[dict[str, str]]]:

@@ -33,6 +33,13 @@ options:
     description: With O(back), the service that is taken back though nobody has seen its kept release start on the database as it is.
     type: str
     default: ""
+  refresh:
+    description:
+      - Compute instead what brings services back to a database that has restarted; with V(due) of those that started before it did, by
+        M(selfhost.fleet.serving_facts).
+    type: str
+    choices: ["no", due, always]
+    default: "no"
 attributes:
   check_mode:
     description: Changes nothing in any mode.

@@ -13,6 +13,7 @@ author:
 description:
   - Reads the notes that the role P(selfhost.fleet.service#role) leaves on a host.
   - M(selfhost.fleet.plan) takes the slots from this fact where it is there.
+  - Says since when that and PostgreSQL run, too. What was there before the database is may have lost it.
 attributes:
   check_mode:
     description: Changes nothing in any mode.
@@ -39,18 +40,36 @@ ansible_facts:
   type: dict
   contains:
     fleet_serving:
-      description: By service, the C(slot) and the C(version) that serve.
+      description: By service, the C(slot) and the C(version) that serve, and C(uptime), the seconds since that started; null where it does not run.
+      type: dict
+      returned: always
+    fleet_database:
+      description: The C(uptime) of the PostgreSQL of this host, in seconds; null where none runs.
       type: dict
       returned: always
 """
 
+import time  # noqa: E402
+
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.serving import SERVING_FACT, serving  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.serving import (  # noqa: E402
+    DATABASE,
+    DATABASE_FACT,
+    SERVING_FACT,
+    serving,
+    uptimes,
+    with_uptimes,
+)
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    module.exit_json(ansible_facts={SERVING_FACT: serving()})
+    services = serving()
+    units = [f"{note['unit']}@{note['slot']}.service" for entry in services.values() for note in entry["notes"]]
+    found = uptimes(SystemRunner(timeout=60), [DATABASE, *units], time.monotonic)
+    database = with_uptimes(services, found)
+    module.exit_json(ansible_facts={SERVING_FACT: services, DATABASE_FACT: database})
 
 
 if __name__ == "__main__":

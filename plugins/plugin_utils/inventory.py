@@ -13,7 +13,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings impor
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.hosts import read_host
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Inventory
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.secrets import PLAYBOOK
-from ansible_collections.selfhost.fleet.plugins.module_utils.serving import SERVING_FACT
+from ansible_collections.selfhost.fleet.plugins.module_utils.serving import DATABASE_FACT, SERVING_FACT
 
 SERVICES = Path(__file__).resolve().parents[2] / "services"
 UNDEFINED = object()
@@ -26,6 +26,7 @@ NOT_FLEET_WIDE = {
     "fleet_architecture",
     "fleet_ssh_port",
     "fleet_hardening",
+    "fleet_database",
     "fleet_plan",
     "fleet_removal",
     "fleet_rollouts",
@@ -76,6 +77,15 @@ class InventoryReader:
             host: dict((hostvars[host].get("ansible_facts") or {}).get(SERVING_FACT) or {})
             for host in self._variables["groups"]["all"]
         }
+
+    def database_uptime(self) -> float | None:
+        """Seconds since PostgreSQL started, on the host of the fleet where it did last; None where none runs, or nobody was asked."""
+        hostvars = self._variables["hostvars"]
+        asked = [
+            ((hostvars[host].get("ansible_facts") or {}).get(DATABASE_FACT) or {}).get("uptime")
+            for host in self._variables["groups"]["all"]
+        ]
+        return min((float(each) for each in asked if each is not None), default=None)
 
     def live(self) -> dict[str, dict[str, str]]:
         """The slots of it, by service and host."""

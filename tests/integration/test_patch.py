@@ -137,6 +137,7 @@ def fleet(new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.
     folder = tmp_path_factory.mktemp("patch")
     entry = fluxbase(hosts="app")
     entry["settings"] |= SHARED_SETTINGS
+    entry["rollout"] = {"soak": 2, "drain": 3, "interval": 1}
     variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": entry}}
     made = Fleet(front, [app1, app2], client, Ansible(folder), variables)
     made.run("site")
@@ -227,23 +228,41 @@ def test_a_second_run_changes_nothing(fleet: Fleet) -> None:
     assert [(outcome.host, outcome.task) for outcome in run.changed] == []
 
 
-def test_what_uses_the_database_is_restarted_after_it(fleet: Fleet) -> None:
-    before = {app.name: invocation(app, UNIT) for app in fleet.apps}
+def slots(fleet: Fleet) -> set[str]:
+    """That serve."""
+    notes = [json.loads(app.read("/etc/selfhost/services/fluxbase-server.json")) for app in fleet.apps]
+    return {note["slot"] for note in notes}
+
+
+def test_what_uses_the_database_is_brought_back_to_it(fleet: Fleet) -> None:
     nginx = fleet.front.root("cat /run/nginx.pid").stdout
     # A new file in the place of the running one's, as dpkg puts it there.
     for program in ("/usr/lib/postgresql/17/bin/postgres", "/usr/sbin/nginx"):
         fleet.front.root(f"cp -a {program} {program}.new && mv {program}.new {program}")
     with fleet.traffic("/.well-known/selfhost-edge") as came:
-        run = fleet.run("patch", options=["--limit", fleet.front.name])
-    done = run.of("Upgrade its packages, and restart what still runs the former ones").result
+        run = fleet.run("patch")
+    done = run.of("Upgrade its packages, and restart what still runs the former ones", fleet.front.name).result
     assert set(done["restarts"]) >= {"postgresql@17-main.service", "nginx.service", "selfhost-example.service"}
     assert done["database_restarted"]
     assert set(came) == {"204"}, "nginx answered while its program was replaced"
     assert fleet.front.root("cat /run/nginx.pid").stdout != nginx
-    for app in fleet.apps:
-        assert invocation(app, UNIT) != before[app.name], "it does not find back to the database by itself"
+    assert slots(fleet) == {"green"}, "they do not find back to the database by themselves"
     assert fleet.who_answers() == {f"200 {app.name}" for app in fleet.apps}
-    assert [outcome.task for outcome in fleet.run("patch", options=["--limit", fleet.front.name]).changed] == []
+    assert [outcome.task for outcome in fleet.run("patch").changed] == []
+
+
+def test_users_do_not_notice_that_services_go_back_to_a_database_that_has_restarted(fleet: Fleet) -> None:
+    fleet.front.root("systemctl restart postgresql@17-main.service")
+    fleet.who_answers()  # and has their connections opened anew
+    run = fleet.run("refresh", options=["--limit", fleet.front.name], expect_failure=True)
+    assert "Run refresh.yml now, without --limit" in run.failed[0].result["msg"]
+    with fleet.traffic() as came:
+        fleet.run("refresh")
+    assert set(came) == {f"200 {app.name}" for app in fleet.apps}
+    assert slots(fleet) == {"blue"}
+    run = fleet.run("refresh")
+    assert "nothing to do" in run.of("Say what will be done").result["msg"]
+    assert [outcome.task for outcome in run.changed] == []
 
 
 def test_all_hosts_of_a_service_at_once_are_refused(fleet: Fleet) -> None:

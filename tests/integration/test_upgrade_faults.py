@@ -191,7 +191,11 @@ def test_a_disk_that_is_full_while_the_database_is_copied(site: Site) -> None:
     site.host.root(f"mkdir {COPY}; mount -t tmpfs -o size=300m tmpfs {COPY}")
     try:
         with unit(site.host, "filler", "sh", "-c", fills):
-            words = "The rehearsal could not take place", "The disk is full: 0 MiB free in", "mount another disk there"
+            words = (
+                "The rehearsal could not take place",
+                f"The disk is full: the copy did not fit in {COPY}",
+                "mount another disk there",
+            )
             failed_upgrade(site, f"rehearse {site.host.name}", *words, rehearsal="auto")
         assert site.host.root(f"ls -A {COPY}").stdout == ""
     finally:

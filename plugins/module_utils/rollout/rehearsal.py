@@ -166,12 +166,13 @@ class Rehearsal:
                 f"Make room there, or mount another disk there{self._smaller(size > 0)}"
             )
 
-    def _is_full(self) -> bool:
-        return shutil.disk_usage(self.folder).free <= SCANT
+    def _is_full(self, words: str) -> bool:
+        """Some programs take away what they had written before they end, and others do not say why they end."""
+        return "No space left on device" in words or shutil.disk_usage(self.folder).free <= SCANT
 
     def _see_that_there_was_room(self, act: Act | None) -> None:
         """A release that fails on a full disk has not shown anything."""
-        if act and not act.ok and self._is_full():
+        if act and not act.ok and self._is_full("\n".join(act.journal)):
             raise RehearsalError(act.words)
 
     @staticmethod
@@ -184,11 +185,10 @@ class Rehearsal:
             self._make_copy(full=full)
             yield
         except RehearsalError as error:
-            # Other processes write there, and the system's own words may be in the journal of one of them.
-            if not self._is_full():
+            if not self._is_full(str(error)):
                 raise
             raise RehearsalError(
-                f"{error}\nThe disk is full: {free(self.folder)} in {self.folder} with the copy there, which is gone by now. "
+                f"{error}\nThe disk is full: the copy did not fit in {self.folder} ({free(self.folder)} by now), and is taken away. "
                 f"Make room there, or mount another disk there{self._smaller(full)}; then run again"
             ) from None
         finally:

@@ -3,47 +3,28 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime
 
 from ..packages import is_of
-from ..plan.compute import Plan, compute
-from ..plan.definitions import Definitions
-from ..plan.findings import Finding, Findings
-from ..plan.model import Data, Inventory, other_slot
+from ..plan.compute import Plan
+from ..plan.findings import Findings
+from ..plan.model import Data, other_slot
 from . import own_gates
-from .schedule import STRATEGIES, Limits, Step, home_again, rollback, schedule, settled, way_back
-
-Serving = Mapping[
-    str, Mapping[str, Data]
-]  # by host and service: slot, version, notes and kept of selfhost.fleet.serving_facts
-
-
-@dataclass
-class Rollouts:
-    """One for each service whose version changes; with findings, none of them is to be carried out."""
-
-    items: list[Data] = field(default_factory=list)
-    findings: Findings = field(default_factory=Findings)
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """What all plans of a run are computed from."""
-
-    inventory: Inventory
-    definitions: Definitions
-    schema: Data
-    undefined: Sequence[Finding] = ()
-
-    def plan(self, **changes: object) -> Plan:
-        """`changes` are fields of the inventory."""
-        inventory = dataclasses.replace(self.inventory, **changes)  # type: ignore[arg-type]  # the caller's names are those of the fields
-        return compute(inventory, self.definitions, self.schema, self.undefined)
+from .fleet import (
+    Fleet,
+    Rollouts,
+    Serving,
+    database_of,
+    default_strategy,
+    entries_of,
+    http_ports,
+    limits_of,
+    starting_slice,
+)
+from .schedule import STRATEGIES, Step, home_again, schedule, settled, way_back
 
 
 def rollouts(fleet: Fleet, serving: Serving, *, only: str = "") -> Rollouts:
@@ -58,8 +39,10 @@ def rollouts(fleet: Fleet, serving: Serving, *, only: str = "") -> Rollouts:
         found.findings.add("service", f"{only!r} is no service of this fleet", f"Known are: {', '.join(services)}")
         return found
     for name in [only] if only else list(services):
-        hosts = [host for host, own in home.hosts.items() if _of(own, name)]
-        behind = [host for host in hosts if not _runs(serving[host].get(name, {}), _of(home.hosts[host], name)[0])]
+        hosts = [host for host, own in home.hosts.items() if entries_of(own, name)]
+        behind = [
+            host for host in hosts if not _runs(serving[host].get(name, {}), entries_of(home.hosts[host], name)[0])
+        ]
         cut_off = [host for host in hosts if host not in behind and serving[host][name].get("unfinished")]
         if behind:
             rollout = _rollout(fleet, home, serving, name, behind, found.findings)
@@ -73,8 +56,8 @@ def _rollout(
     fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str], findings: Findings
 ) -> Data | None:
     wanted = fleet.inventory.services[name]
-    entries = [entry for host in hosts for entry in _of(home.hosts[host], name)]
-    strategy = wanted.get("rollout", {}).get("strategy") or _default(entries)
+    entries = [entry for host in hosts for entry in entries_of(home.hosts[host], name)]
+    strategy = wanted.get("rollout", {}).get("strategy") or default_strategy(entries)
     variable = f"fleet_services.{name}"
     _check(variable, wanted, strategy, entries, hosts, serving, name, findings)
     if findings:
@@ -82,7 +65,7 @@ def _rollout(
     slots = {host: str(serving[host][name]["slot"]) for host in hosts}
     flipped = {**fleet.inventory.live.get(name, {}), **{host: other_slot(slot) for host, slot in slots.items()}}
     after = fleet.plan(live={**fleet.inventory.live, name: flipped})
-    limits = _limits(entries, wanted)
+    limits = limits_of(entries, wanted)
     rehearsal = _rehearsal(wanted, after, name, hosts, serving)
     kept = _safety_copy(wanted, after, name)
     gates = own_gates.complete(wanted)
@@ -120,8 +103,8 @@ def _rollout(
         "before": _before(fleet, name, home, serving, hosts).hosts,
         "after": after.hosts,
         "former": {host: serving[host][name]["notes"] for host in hosts},
-        "leaving": {host: _ports(home.hosts[host], name) for host in hosts},
-        "starting": {host: _starting(after.hosts[host], name, slots[host]) for host in hosts},
+        "leaving": {host: http_ports(home.hosts[host], name) for host in hosts},
+        "starting": {host: starting_slice(after.hosts[host], name, slots[host]) for host in hosts},
     }
 
 
@@ -144,82 +127,18 @@ def ledger_entries(rollout: Data, serving: Serving, moment: datetime) -> Data:
     return {"id": name, "superseded": [each for each in open_ones if each != name]}
 
 
-def rollbacks(fleet: Fleet, serving: Serving, *, only: str, restore: str = "", accepted: str = "") -> Rollouts:
-    """A service to the release that each of its hosts has kept in its idle slot; what the slot reads is there, and is not asked for.
-
-    `restore` names the rollout whose copy of the database is put back. Without it, the release has to be known to start on the database as it is;
-    or it is tried because `accepted` names the service.
-    """
-    found = Rollouts()
-    home = fleet.plan()
-    hosts = [host for host, own in home.hosts.items() if _of(own, only)]
-    if home.findings:
-        found.findings = home.findings
-    elif not hosts:
-        known = ", ".join(fleet.inventory.services)
-        found.findings.add(
-            "service", f"{only!r} is no service of this fleet", f"Name one: -e service=NAME, of: {known}"
-        )
-    without = [host for host in hosts if not serving[host].get(only, {}).get("kept")]
-    if without:
-        found.findings.add(
-            f"fleet_services.{only}",
-            f"{', '.join(without)} has kept no other release of {only}",
-            "Set the version that it is to have in the inventory, and run upgrade.yml",
-        )
-    if found.findings:
-        return found
-    database = _database(home, only)
-    if restore and database is None:
-        found.findings.add("restore", f"{only} has no database in this fleet", "Leave restore out")
-    if database and not restore and accepted != only:
-        _check_way_back(only, hosts, serving, found.findings)
-    if found.findings:
-        return found
-    kept = {host: list(serving[host][only]["kept"]) for host in hosts}
-    slots = {host: str(notes[0]["slot"]) for host, notes in kept.items()}
-    entries = [entry for host in hosts for entry in _of(home.hosts[host], only)]
-    limits = _limits(entries, fleet.inventory.services[only])
-    wanted = {**fleet.inventory.services[only], "version": str(kept[hosts[0]][0]["version"])}
-    services = {**fleet.inventory.variables["fleet_services"], only: wanted}
-    live = {**fleet.inventory.live, only: slots}
-    former = fleet.plan(live=live, variables={**fleet.inventory.variables, "fleet_services": services})
-    found.items.append(
-        {
-            "service": only,
-            "kind": "rollback",
-            "strategy": "blue_green",
-            "hosts": hosts,
-            "from": {host: {key: serving[host][only][key] for key in ("version", "slot")} for host in hosts},
-            "to": {host: {"version": notes[0]["version"], "slot": slots[host]} for host, notes in kept.items()},
-            "limits": dataclasses.asdict(limits),
-            "copy": {**database, "restore": restore} if database and restore else {"host": None},
-            "steps": [
-                step.as_data()
-                for step in rollback(hosts, limits, restored_on=[database["host"]] if database and restore else [])
-            ],
-            "before": (fleet.plan(live=live) if former.findings else former).hosts,
-            "after": home.hosts,
-            "former": kept,
-            "leaving": {host: _ports(home.hosts[host], only) for host in hosts},
-            "starting": {},
-        }
-    )
-    return found
-
-
 def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str]) -> Data:
     """A rollout that was cut off, to a version that is not wanted any more: everything as it was before it.
 
     Or one to the version that serves by now, which had but to settle: what the other slot has kept stays.
     """
     wanted = fleet.inventory.services[name]
-    entries = [entry for host in hosts for entry in _of(home.hosts[host], name)]
-    limits = _limits(entries, wanted)
+    entries = [entry for host in hosts for entry in entries_of(home.hosts[host], name)]
+    limits = limits_of(entries, wanted)
     flipped = {host: other_slot(str(serving[host][name]["slot"])) for host in hosts}
     after = fleet.plan(live={**fleet.inventory.live, name: {**fleet.inventory.live.get(name, {}), **flipped}})
     # As if it had come as far as it can come without being done: whether the slot that served still runs is not known.
-    alone = (wanted.get("rollout", {}).get("strategy") or _default(entries)) == "restart"
+    alone = (wanted.get("rollout", {}).get("strategy") or default_strategy(entries)) == "restart"
     phases = ("stop", "start", "traffic") if alone else ("start", "traffic", "finish")
     begun = [Step(phase=phase, hosts=tuple(hosts)) for phase in phases]
     settles = all(
@@ -242,18 +161,8 @@ def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Se
         "after": after.hosts,
         "former": {host: serving[host][name]["notes"] for host in hosts},
         "leaving": {},
-        "starting": {host: _starting(after.hosts[host], name, str(serving[host][name]["slot"])) for host in hosts},
+        "starting": {host: starting_slice(after.hosts[host], name, str(serving[host][name]["slot"])) for host in hosts},
     }
-
-
-def _limits(entries: Sequence[Data], wanted: Data) -> Limits:
-    own = wanted.get("rollout", {})
-    wishes = ("interval", "timeout", "successes", "failures", "soak", "drain", "shares", "observe")
-    return Limits(
-        start=max(entry["probe"]["start_timeout"] for entry in entries),
-        stop=max(entry["stop_timeout"] for entry in entries) + 30,
-        **{key: own[key] for key in wishes if key in own},
-    )
 
 
 def _check(
@@ -284,10 +193,6 @@ def _check(
         )
 
 
-def _default(entries: Sequence[Data]) -> str:
-    return next(each for each in STRATEGIES if all(each in entry["strategies"] for entry in entries))
-
-
 def _before(fleet: Fleet, name: str, home: Plan, serving: Serving, hosts: Sequence[str]) -> Plan:
     """The plan with the version that runs, for the edges' way back; where the inventory no longer fits that one, with the new one in the old slots."""
     versions = {str(serving[host][name]["version"]) for host in hosts}
@@ -297,14 +202,6 @@ def _before(fleet: Fleet, name: str, home: Plan, serving: Serving, hosts: Sequen
     services = {**fleet.inventory.services, name: wanted}
     former = fleet.plan(variables={**fleet.inventory.variables, "fleet_services": services})
     return home if former.findings else former
-
-
-def _starting(own: Data, name: str, serving: str) -> Data:
-    """A slice in which nothing but the new slot of the service runs: the one that serves is not touched."""
-    changed = copy.deepcopy(own)
-    changed["standins"] = [{**entry, "serving": serving} for entry in _of(own, name)]
-    changed["components"] = []
-    return changed
 
 
 def _rehearsal(wanted: Data, after: Plan, name: str, hosts: Sequence[str], serving: Serving) -> Data:
@@ -341,23 +238,15 @@ def _rehearsal(wanted: Data, after: Plan, name: str, hosts: Sequence[str], servi
                 "old_probe": notes[entry["component"]]["probe"],
                 "state": [folder["path"] for folder in entry["state"]],
             }
-            for entry in _of(after.hosts[host], name)
+            for entry in entries_of(after.hosts[host], name)
             if entry["component"] in notes
         ],
     }
 
 
-def _database(plan: Plan, name: str) -> Data | None:
-    """The database of a service, and the host that has it; None where it has none in this fleet."""
-    pools = [pool for own in plan.hosts.values() for pool in (own["pooler"] or {"pools": []})["pools"]]
-    databases = [pool["database"] for pool in pools if pool["secret"]["service"] == name]
-    homes = [host for host, own in plan.hosts.items() if own["postgres"]]
-    return {"host": homes[0], "database": databases[0]} if databases and homes else None
-
-
 def _safety_copy(wanted: Data, after: Plan, name: str) -> Data:
     """Where the database is copied before anything may migrate it; or the reason why it is not."""
-    database = _database(after, name)
+    database = database_of(after, name)
     if database is None:
         return {"host": None, "reason": ""}
     if wanted.get("rollout", {}).get("safety_copy", True) is False:
@@ -365,34 +254,11 @@ def _safety_copy(wanted: Data, after: Plan, name: str) -> Data:
     return {**database, "reason": ""}
 
 
-def _check_way_back(name: str, hosts: Sequence[str], serving: Serving, findings: Findings) -> None:
-    """Whether the kept release is known to start on the database that the present one has left."""
-    for host in hosts:
-        entry = serving[host][name]
-        present, kept = str(entry["version"]), str(entry["kept"][0]["version"])
-        if not any(way["present"] == present and way["former"] == kept for way in entry.get("ways_back", [])):
-            findings.add(
-                f"fleet_services.{name}",
-                f"nobody has seen {kept} start on the database that {present} has left on {host}",
-                f"Restore the copy from before the upgrade (-e restore=ID; status.yml -e history=true has the ID), or try it all the same: "
-                f"-e no_way_back={name}. What does not start gets no traffic",
-            )
-            return
-
-
 def _wanted_of_database(postgres: Data, name: str) -> Data:
     """What the new version needs of its database, and the real one gets once the rehearsal has gone well."""
     database = next(each for each in postgres["databases"] if each["name"] == name)
     attributes = {each["name"]: each["attributes"] for each in postgres["roles"]}
     return {"attributes": {database["owner"]: attributes[database["owner"]]}, "extensions": database["extensions"]}
-
-
-def _ports(own: Data, name: str) -> list[int]:
-    return sorted(entry["ports"]["http"] for entry in _of(own, name) if "http" in entry["ports"])
-
-
-def _of(own: Data, name: str) -> list[Data]:
-    return [entry for entry in own["components"] if entry["service"] == name]
 
 
 def _runs(serving: Data, entry: Data) -> bool:
@@ -405,4 +271,4 @@ def _runs(serving: Data, entry: Data) -> bool:
 
 
 def _version(plan: Plan, host: str, name: str) -> str:
-    return str(_of(plan.hosts[host], name)[0]["version"])
+    return str(entries_of(plan.hosts[host], name)[0]["version"])

@@ -156,6 +156,13 @@ def home_again(hosts: Sequence[str], limits: Limits) -> list[Step]:
     ]
 
 
+def refresh(strategy: str, hosts: Sequence[str], limits: Limits) -> list[Step]:
+    """The same version in the other slots: nothing is prepared, and there is nothing to compare."""
+    one_switch = "blue_green" if strategy == "canary" else strategy
+    steps = schedule(one_switch, hosts, (), limits)
+    return [step for step in steps if step.phase not in ("prepare", "install", "database")]
+
+
 def _up(hosts: Sequence[str], limits: Limits, gates: Sequence[OwnGate]) -> list[Step]:
     return [
         Step(phase="start", hosts=tuple(hosts), seconds=limits.start),

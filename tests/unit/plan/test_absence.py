@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhost.fleet.plugins.filter.maintenance import (
-    database_users,
     failure_text,
     host_probes,
-    lose_the_database,
     probes_on,
     traffic_ports,
     updates_text,
@@ -92,14 +90,6 @@ def test_a_host_is_asked_for_all_that_it_runs_what_others_stand_on_first() -> No
 def test_requests_that_are_waited_for_come_over_http() -> None:
     assert traffic_ports(SINGLE["web1"]) == [8081]
     assert traffic_ports(FLEET["db1"]) == []
-
-
-def test_what_does_not_find_the_database_again_is_restarted() -> None:
-    assert database_users(FLEET) == ["app1", "app2", "app3"]
-    assert database_users(SINGLE) == [], "on the database's own host its unit sees to that"
-    assert lose_the_database(FLEET["app1"]) == ["fluxbase-server@blue.service"]
-    component = {**SINGLE["web1"]["components"][0], "after_database_restart": "nothing"}
-    assert lose_the_database({**SINGLE["web1"], "components": [component]}) == []
 
 
 # What the operator is told

@@ -67,8 +67,7 @@ def test_without_room_it_says_how_much_and_where(tmp_path: Path, monkeypatch: py
 def test_a_disk_that_fills_meanwhile_is_named_beside_the_program_s_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = CommandResult(argv=("initdb",), rc=1, stderr="initdb: could not write: No space left on device")
-    tried = rehearsal(tmp_path, Host(initdb=full))
+    tried = rehearsal(tmp_path, Host(initdb=CommandResult(argv=("initdb",), rc=1, stderr="initdb: could not write")))
     monkeypatch.setattr(tried, "_check_room", lambda _size: tried.folder.mkdir())
     disk(monkeypatch, 4096)
     with pytest.raises(RehearsalError) as failed:
@@ -80,6 +79,11 @@ def test_a_disk_that_fills_meanwhile_is_named_beside_the_program_s_words(
     with pytest.raises(RehearsalError) as failed:
         tried.run([PART], copy="full", full_up_to=0)
     assert "The disk is full" not in str(failed.value)
+    # Unless it says so itself, and has taken away what it had written.
+    said = CommandResult(argv=("initdb",), rc=1, stderr="initdb: could not write: No space left on device")
+    tried.runner = Host(initdb=said)
+    with pytest.raises(RehearsalError, match="The disk is full: the copy did not fit in "):
+        tried.run([PART], copy="full", full_up_to=0)
 
 
 def test_nothing_is_left_but_what_the_operator_put_in_its_place(tmp_path: Path) -> None:

@@ -9,13 +9,10 @@ import pytest
 from ansible_collections.selfhost.fleet.plugins.filter.rollout import adopted_units, notes_with, shared_traffic
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Inventory
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import (
-    Fleet,
-    Rollouts,
-    _runs,
-    rollbacks,
-    rollouts,
-)
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.back import rollbacks
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.fleet import Fleet, Rollouts
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.refresh import refreshes
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import _runs, rollouts
 
 from ..plan.fixtures import SERVICES, fluxbase, one_host, three_tiers
 
@@ -38,8 +35,8 @@ def serving(version: str, **slots: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def found(inventory: Inventory, says: dict[str, Any], only: str = "", **back: str) -> Rollouts:
-    """The way back with `back`."""
+def fleet_of(inventory: Inventory, says: dict[str, Any]) -> tuple[Fleet, dict[str, Any]]:
+    """With what its hosts say."""
     hosts = {name: says.get(name, {}) for name in inventory.hosts}
     live: dict[str, dict[str, str]] = {}
     for host, services in hosts.items():
@@ -48,7 +45,12 @@ def found(inventory: Inventory, says: dict[str, Any], only: str = "", **back: st
     schema = json.loads((SERVICES / "schema" / "inventory.schema.json").read_text())
     definitions = Definitions([SERVICES], SERVICES / "schema" / "definition.schema.json")
     asked = Inventory(inventory.hosts, inventory.groups, inventory.variables, live)
-    fleet = Fleet(asked, definitions, schema)
+    return Fleet(asked, definitions, schema), hosts
+
+
+def found(inventory: Inventory, says: dict[str, Any], only: str = "", **back: str) -> Rollouts:
+    """The way back with `back`."""
+    fleet, hosts = fleet_of(inventory, says)
     return rollbacks(fleet, hosts, only=only, **back) if back else rollouts(fleet, hosts, only=only)
 
 
@@ -227,3 +229,49 @@ def test_what_is_written_down_of_one_service_leaves_the_others() -> None:
 def test_a_package_is_there_in_any_revision_of_debian_s(wanted: str, there: str, runs: bool) -> None:
     entry = {"version": wanted, "release": {"package": "ntfy", "version": wanted}}
     assert _runs({"version": there}, entry) is runs
+
+
+def restarted(after: float, **uptimes: float) -> list[dict[str, Any]]:
+    """What is refreshed of three application hosts when the database has run for so many seconds."""
+    says = serving("2026.3.4", app1="green", app2="blue", app3="blue")
+    for host, seconds in uptimes.items():
+        says[host]["fluxbase"]["uptime"] = seconds
+    fleet, hosts = fleet_of(three_tiers(), says)
+    made = refreshes(fleet, hosts, database_uptime=after)
+    assert made.findings.items == []
+    return made.items
+
+
+def test_what_started_before_the_database_goes_to_its_other_slot_in_the_version_that_it_has() -> None:
+    (refresh,) = restarted(60.0, app1=3600.0, app2=10.0, app3=61.0)
+    assert (refresh["kind"], refresh["hosts"]) == ("refresh", ["app1", "app3"])
+    # The inventory wants a newer one by now, which is upgrade.yml's.
+    assert refresh["to"]["app1"] == {"version": "2026.3.4", "slot": "blue"}
+    assert {step["phase"] for step in refresh["steps"]} == {
+        "start",
+        "gate",
+        "traffic",
+        "soak",
+        "drain",
+        "finish",
+        "settle",
+    }
+    assert {entry["version"] for entry in refresh["starting"]["app3"]["standins"]} == {"2026.3.4"}
+
+
+def test_what_has_started_since_and_what_does_not_run_is_left_alone() -> None:
+    assert restarted(60.0, app1=59.0, app2=10.0) == []
+
+
+def test_on_the_host_of_the_database_services_start_again_with_it() -> None:
+    says = serving("2026.3.6", web1="blue")
+    says["web1"]["fluxbase"]["uptime"] = 3600.0
+    fleet, hosts = fleet_of(one_host(), says)
+    assert refreshes(fleet, hosts, database_uptime=1.0).items == []
+    assert refreshes(fleet, hosts, database_uptime=1.0, only="nosuch").findings.items
+
+
+def test_after_a_refresh_there_is_no_other_release_to_go_back_to() -> None:
+    says = kept(("2026.3.6", "2026.3.6"))
+    says["web1"]["fluxbase"]["kept"] = [note("blue", "2026.3.6")]
+    assert "has kept no other release" in found(one_host(), says, "fluxbase", restore="").findings.text()
