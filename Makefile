@@ -15,7 +15,7 @@ export FLUXBASE FLUXBASE_VERSION
 # Said aloud, or molecule advises on every run to move the scenarios elsewhere.
 export MOLECULE_GLOB := molecule/*/molecule.yml
 
-.PHONY: help demo demo-down docs test lint sanity unit integration molecule bench-host link
+.PHONY: help demo demo-down docs test lint sanity unit integration molecule bench-host bench-upgrade link
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
@@ -82,3 +82,6 @@ $(BENCH)/ready: bench/requirements.txt
 
 bench-host: $(BENCH)/ready link $(STANDIN) ## what a run costs on one host, beside a playbook of stock modules; writes bench/results/host.json
 	$(BENCH)/bin/python bench/host.py $(if $(RUNS),--runs $(RUNS))
+
+bench-upgrade: $(VENV)/ready link ## what users notice of upgrades and rollbacks under load; writes bench/results/upgrade.json
+	$(BIN)/python bench/upgrade.py $(if $(RUNS),--runs $(RUNS)) $(if $(RATE),--rate $(RATE))

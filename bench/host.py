@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ sys.path.insert(0, str(ROOT / "tests" / "testbed"))
 import end_state  # noqa: E402
 from fleetbed.host import Host  # noqa: E402
 from fleetbed.image import UNSAFE_IO  # noqa: E402
+from machine import machine  # noqa: E402
 
 BENCH = ROOT / "bench"
 RESULTS = BENCH / "results" / "host.json"
@@ -161,16 +161,6 @@ def variables(folder: Path) -> dict[str, Any]:
 
 def median(values: list[float]) -> float:
     return round(statistics.median(values), 2)
-
-
-def machine() -> dict[str, Any]:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory / 2**30),
-        "python": platform.python_version(),
-        "load_before": round(os.getloadavg()[0], 2),
-    }
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ class Share:
 
 def shares(services: list[Service]) -> list[Share]:
     return [
-        Share(service.name, host.name, service.database["connections"])
+        Share(service.name, host.name, service.database["connections"] + service.database.get("beside", 0))
         for service in services
         if service.database
         for host in service.hosts
