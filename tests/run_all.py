@@ -1,6 +1,7 @@
 """All tests, step by step, with one closing line that counts them: `make test` calls it. With a name, that part alone.
 
-A linter and a molecule scenario count as one test each; pytest's are counted as it says. Every step runs, whatever came before.
+A linter and a molecule scenario count as one test each; pytest's are counted as it says. Every step runs, whatever came before, and two at a time;
+the integration tests, which fill a machine, have it for themselves at the end.
 Unit tests run with every supported Python that there is, each in an environment of its own; the newest one converges a host too.
 """
 
@@ -11,8 +12,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.interpreters import SUPPORTED, further
@@ -20,6 +23,7 @@ from tests.interpreters import SUPPORTED, further
 ROOT = Path(__file__).resolve().parents[1]
 COUNTED = re.compile(r"(\d+) (passed|failed|error|errors|skipped)\b")
 DEPRECATED = "[DEPRECATION WARNING]"
+SIDE_BY_SIDE = 2
 NEWEST_CONVERGES = "debian13"  # the scenario that the newest Python runs, and with it the newest ansible-core
 
 
@@ -31,6 +35,10 @@ class Step:
     part: str
     python: str
     command: tuple[str, ...]
+
+
+def shown(text: str) -> None:
+    print(text, end="", flush=True)
 
 
 class UnknownPartError(Exception):
@@ -125,8 +133,18 @@ def project() -> Project:
     )
 
 
-def run(step: Step, folder: Path) -> tuple[int, str]:
-    """Exit status of a step whose output is passed on as it comes; and its deprecation warnings and last lines."""
+def lanes(steps: Iterable[Step]) -> list[tuple[list[Step], int]]:
+    """What runs one lane after the other, each with how many steps at a time; environments come before those who need them."""
+    found: dict[str, list[Step]] = {"environment": [], "small": [], "integration": []}
+    for step in steps:
+        alone = step.part == "environment" or step.name.startswith("pytest integration")
+        found[step.part if alone else "small"].append(step)
+    widths = {"environment": 1, "small": SIDE_BY_SIDE, "integration": 1}
+    return [(lane, min(widths[name], len(lane))) for name, lane in found.items() if lane]
+
+
+def run(step: Step, folder: Path, show: Callable[[str], object]) -> tuple[int, str]:
+    """Exit status of a step whose output is shown as it comes; and its deprecation warnings and last lines."""
     environment = {**os.environ, "PATH": f"{folder}/bin{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     if not sys.stdout.isatty():
         environment["NO_COLOR"] = "1"  # molecule goes by TERM alone, and tells Ansible so
@@ -141,13 +159,13 @@ def run(step: Step, folder: Path) -> tuple[int, str]:
             text=True,
         )
     except OSError as error:
-        print(error, flush=True)
+        show(f"{error}\n")
         return 127, ""
     deprecated: list[str] = []
     lines: list[str] = []
     assert process.stdout is not None
     for line in process.stdout:
-        print(line, end="", flush=True)
+        show(line)
         deprecated += [line] if DEPRECATED in line else []
         lines = [*lines[-40:], line]
     return process.wait(), "".join(deprecated + lines)
@@ -192,6 +210,19 @@ def pythons_tested(steps: Iterable[Step], current: str, has: Iterable[str], vers
     return lines
 
 
+def counted(here: Project, step: Step, width: int) -> tuple[Step, tuple[int, int], float]:
+    """A step with its passed and failed and its seconds. What runs beside others shows what it printed at its end, as a whole."""
+    kept: list[str] = []
+    alone = width == 1
+    if alone:
+        print(f"\n== {step.name}", flush=True)
+    begin = time.monotonic()
+    found = count(step.name, *run(step, here.environment(step.python), shown if alone else kept.append))
+    if not alone:
+        print(f"\n== {step.name}\n{''.join(kept)}", end="", flush=True)
+    return step, found, time.monotonic() - begin
+
+
 def main() -> int:
     here = project()
     try:
@@ -201,12 +232,11 @@ def main() -> int:
         return 2
     total_passed = total_failed = 0
     summary = []
-    for step in steps:
-        print(f"\n== {step.name}", flush=True)
-        begin = time.monotonic()
-        passed, failed = count(step.name, *run(step, here.environment(step.python)))
-        summary.append(f"{step.name:24} {passed:5} passed {failed:3} failed {time.monotonic() - begin:7.1f} s")
-        total_passed, total_failed = total_passed + passed, total_failed + failed
+    for lane, width in lanes(steps):
+        with ThreadPoolExecutor(width) as pool:
+            for step, (passed, failed), seconds in pool.map(partial(counted, here, width=width), lane):
+                summary.append(f"{step.name:24} {passed:5} passed {failed:3} failed {seconds:7.1f} s")
+                total_passed, total_failed = total_passed + passed, total_failed + failed
     versions = {step.python: ansible_core(here.environment(step.python)) for step in steps}
     print("\n" + "\n".join(summary + pythons_tested(steps, here.current, here.further, versions)))
     print(f"{total_passed} passed, {total_failed} failed")

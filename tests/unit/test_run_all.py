@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.interpreters import find
-from tests.run_all import NEWEST_CONVERGES, ROOT, Project, Step, UnknownPartError, count, project, pythons_tested, run
+from tests.run_all import (
+    NEWEST_CONVERGES,
+    ROOT,
+    Project,
+    Step,
+    UnknownPartError,
+    count,
+    lanes,
+    project,
+    pythons_tested,
+    run,
+)
 
 LINT = [
     *("ruff", "ruff format", "yamllint", "mypy", "ansible-lint"),
@@ -117,20 +128,32 @@ def test_the_closing_lines_name_every_supported_python() -> None:
 
 
 def test_a_step_is_shown_without_colours_and_its_environment_comes_first(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     script = f'echo "{WARNING.strip()}"; for i in $(seq 100); do echo $i; done; echo "$NO_COLOR $PATH"; exit 3'
     step = Step(name="x", part="x", python="3.11", command=("sh", "-c", script))
-    status, output = run(step, tmp_path)
+    seen: list[str] = []
+    status, output = run(step, tmp_path, seen.append)
     assert status == 3
     assert output.startswith(WARNING)
     assert output.splitlines()[-1].startswith(f"1 {tmp_path}/bin:")
-    assert len(capsys.readouterr().out.splitlines()) == 102
+    assert len(seen) == 102
 
 
 def test_a_tool_that_is_missing_fails_its_step(tmp_path: Path) -> None:
-    status, output = run(Step(name="x", part="x", python="3.11", command=(str(tmp_path / "none"),)), tmp_path)
+    seen: list[str] = []
+    step = Step(name="x", part="x", python="3.11", command=(str(tmp_path / "none"),))
+    status, output = run(step, tmp_path, seen.append)
     assert count("ruff", status, output) == (0, 1)
+    assert "No such file" in seen[0]
+
+
+def test_environments_come_first_and_integration_has_the_machine_for_itself() -> None:
+    found = [(names(lane), width) for lane, width in lanes(THREE.steps())]
+    assert found[0] == (["environment, 3.12", "environment, 3.13"], 1)
+    assert found[1][1] == 2 and found[1][0][0] == "ruff" and found[1][0][-1] == "molecule debian13, 3.13"
+    assert found[2] == (["pytest integration"], 1)
+    assert [width for _lane, width in lanes(THREE.steps("site"))] == [1], "what it prints is shown as it comes"
 
 
 def interpreter(folder: Path, script: str) -> str:
