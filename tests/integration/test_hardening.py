@@ -282,10 +282,10 @@ def test_lynis(site: Fleet) -> None:
 
 
 def first_night(host: Host) -> None:
-    # Not waited for by systemctl: an update may have systemd execute itself anew, which ends all connections to it.
+    # Waited for by the journal: an update may have systemd execute itself anew, which for a moment nobody can ask anything then.
     host.root("systemctl start --no-block apt-daily-upgrade.service")
-    host.root("while systemctl list-jobs --no-legend | grep -q apt-daily-upgrade; do sleep 0.5; done", timeout=300)
-    assert host.root("systemctl show --property=Result apt-daily-upgrade.service").stdout == "Result=success\n"
+    ended = "journalctl --unit=apt-daily-upgrade.service --output=cat | grep -E '^(Finished|Failed to start) '"
+    assert host.root(f"until {ended}; do sleep 1; done", timeout=300).stdout.startswith("Finished ")
     pending = host.root("apt-get --simulate upgrade | grep '^Inst.*Debian-Security'", check=False).stdout
     assert pending == "", "security updates that the host has not taken by itself"
 

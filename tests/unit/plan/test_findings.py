@@ -114,7 +114,7 @@ def test_two_users_of_one_port() -> None:
 
 def test_more_connections_than_the_database_has() -> None:
     found = findings(three_tiers(fleet_postgres={"max_connections": 100}))
-    assert "Set it to at least 157" in found["fleet_postgres.max_connections"]
+    assert "Set it to at least 139" in found["fleet_postgres.max_connections"]
 
 
 @pytest.mark.parametrize("group", ["edge", "postgres"])

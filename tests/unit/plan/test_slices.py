@@ -192,5 +192,5 @@ def test_the_production_fleet() -> None:
         fleet.hosts["app1"]["pooler"]["pools"][0]["ca"]
         == fleet.hosts["app1"]["certificates"][0]["directory"] + "/ca.pem"
     )
-    assert fleet.budget["used"] == 144 and fleet.budget["free"] == 200 - 13 - 144
+    assert fleet.budget["used"] == 126 and fleet.budget["free"] == 200 - 13 - 126
     assert "db2, db3" in fleet.notes[0]
