@@ -118,7 +118,8 @@ def adopted_units(serving: Mapping[str, Data], service: str, notes: list[Data]) 
 
 def stopped_units(notes: list[Data]) -> list[Data]:
     """Arguments of `config_set`: the slots of these notes do not run, for now. Whether they come back with the host stays as it is."""
-    return [{"name": unit_name(note), "on_change": "none", "state": "stopped"} for note in notes]
+    # Said, as without it `config_set` has a unit come back with the host.
+    return [{"name": unit_name(note), "on_change": "none", "enabled": None, "state": "stopped"} for note in notes]
 
 
 def started_notes(rollout: Data, host: str) -> list[Data]:

@@ -80,7 +80,7 @@ def test_the_installed_plan_is_shown(installed: Path) -> None:
         "--extra-vars",
         json.dumps(given),
     )
-    assert "120 for pools + 13 reserved of max_connections 200: 67 free" in output
+    assert "126 for pools + 13 reserved of max_connections 200: 61 free" in output
     assert [name for name, value in secrets.items() if value in output] == []
 
 

@@ -6,7 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.selfhost.fleet.plugins.filter.rollout import adopted_units, notes_with, shared_traffic
+from ansible_collections.selfhost.fleet.plugins.filter.rollout import (
+    adopted_units,
+    notes_with,
+    shared_traffic,
+    stopped_units,
+)
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Inventory
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.back import rollbacks
@@ -275,3 +280,8 @@ def test_after_a_refresh_there_is_no_other_release_to_go_back_to() -> None:
     says = kept(("2026.3.6", "2026.3.6"))
     says["web1"]["fluxbase"]["kept"] = [note("blue", "2026.3.6")]
     assert "has kept no other release" in found(one_host(), says, "fluxbase", restore="").findings.text()
+
+
+def test_a_slot_that_is_stopped_for_now_comes_back_with_its_host_as_it_did_before() -> None:
+    (unit,) = stopped_units([note("green", "2.0")])
+    assert (unit["name"], unit["state"], unit["enabled"]) == ("fluxbase-server@green.service", "stopped", None)
