@@ -130,11 +130,12 @@ def main() -> None:
         log("the site serves")
         with load(site, given.rate, given.sockets) as seen:
             for number in range(given.runs):
-                if number % 2 == 0:
+                kind = upgrades if number % 2 == 0 else rollbacks
+                if kind is upgrades:
                     upgrades.append(timed(site, UPGRADE, wants(site, NEW, rollout=REHEARSED)))
                 else:
                     rollbacks.append(timed(site, ROLLBACK, {}, options=["-e", "service=fluxbase"]))
-                log(f"rollout {number + 1} of {given.runs}: {[*upgrades, *rollbacks][-1]:.1f} s")
+                log(f"rollout {number + 1} of {given.runs}: {kind[-1]:.1f} s")
         rehearsals = steps(site, "rehearse")
         nothing = timed(site, UPGRADE, {"fleet_services": {"fluxbase": site.variables["fleet_services"]["fluxbase"]}})
         log("a canary that fails")
