@@ -30,7 +30,7 @@ from machine import machine  # noqa: E402
 RESULTS = ROOT / "bench" / "results" / "upgrade.json"
 CA = "/root/load-ca.pem"
 SOURCES = 8  # addresses that the load comes from
-REHEARSED = {"soak": 2, "drain": 5, "interval": 1, "rehearsal": "auto"}
+REHEARSED = {"soak": 2, "drain": 15, "interval": 1, "rehearsal": "auto"}
 CANARY = {**REHEARSED, "rehearsal": "off", "strategy": "canary", "shares": [20], "observe": 30}
 
 

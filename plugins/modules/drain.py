@@ -19,6 +19,10 @@ options:
     type: list
     elements: int
     required: true
+  edge:
+    description: Whether nginx of this host is waited for, too, until no worker from before its last reload is left.
+    type: bool
+    default: false
   timeout:
     description: Seconds to wait at most. That some are left then is no failure.
     type: float
@@ -47,24 +51,32 @@ left:
   description: Connections that were left when the time was over.
   returned: always
   type: int
+workers:
+  description: Old workers of nginx that were left then.
+  returned: always
+  type: int
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.drain import drain  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.drain import Left, drain, old_workers  # noqa: E402
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "ports": {"type": "list", "elements": "int", "required": True},
+            "edge": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 30.0},
             "quiet": {"type": "float", "default": 1.0},
         },
         supports_check_mode=True,
     )
     ports, timeout, quiet = (module.params[name] for name in ("ports", "timeout", "quiet"))
-    left = 0 if module.check_mode else drain(set(ports), timeout=timeout, quiet=quiet)
-    module.exit_json(changed=False, left=left)
+    left = Left(0, 0)
+    if not module.check_mode:
+        options = {"workers": old_workers} if module.params["edge"] else {}
+        left = drain(set(ports), timeout=timeout, quiet=quiet, **options)
+    module.exit_json(changed=False, left=left.connections, workers=left.workers)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Clients that never pause, on a host of their own: what their users would have seen while something happened.
 
 The file itself runs there, with python3 alone: ten times a second a row is written over a new connection, and all are read over one that is kept.
+And one upload comes slowly, after the other.
 """
 
 from __future__ import annotations
@@ -64,6 +65,23 @@ class Clients:
         connection.close()
         return status
 
+    def upload(self) -> int:
+        """A row that takes four seconds to come; nginx has it as a whole before it asks the service."""
+        body = json.dumps({"body": "uploaded"}).encode()
+        connection = self.connected()
+        connection.putrequest("POST", "/api/v1/items")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(4 * 1024 + len(body)))
+        connection.endheaders()
+        for _part in range(4):
+            connection.send(b" " * 1024)
+            time.sleep(1)
+        connection.send(body)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return answer.status
+
     def read(self) -> int:
         own = threading.get_ident()
         try:
@@ -95,7 +113,7 @@ def main() -> None:
     clients = Clients(address, domain, authority, Path(stop))
     threads = [
         threading.Thread(target=clients.constantly, args=(what,))
-        for what in (clients.write, clients.write, clients.read, clients.read)
+        for what in (clients.write, clients.write, clients.read, clients.read, clients.upload)
     ]
     for each in threads:
         each.start()
