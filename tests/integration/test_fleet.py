@@ -237,6 +237,13 @@ def test_what_is_written_through_one_host_is_heard_on_the_other(fleet: Fleet) ->
     assert {host: record["body"] for host, record in heard.items()} == dict.fromkeys(fleet.names, body)
 
 
+def served_without_a_failure(came: dict[str, int], there: Host) -> None:
+    """By the host that was there all the time. Whether they met the other one, too, is chance: each worker of the edge knows on its own who is down."""
+    good = {f"200 {there.name}"}
+    assert good <= set(came)
+    assert {answer.split()[0] for answer in came} == {"200"}
+
+
 def test_a_stopped_service_is_passed_over_and_used_again(fleet: Fleet) -> None:
     first, second = fleet.apps
     with fleet.traffic() as came:
@@ -248,7 +255,7 @@ def test_a_stopped_service_is_passed_over_and_used_again(fleet: Fleet) -> None:
             fleet.curl("/api/v1/items", "--header", "Content-Type: application/json", "--data", item)
         first.root(["systemctl", "start", UNIT])
         fleet.wait_until_all_serve()
-    assert set(came) == {f"200 {name}" for name in fleet.names}
+    served_without_a_failure(came, second)
 
 
 def test_a_host_without_power_is_passed_over_and_used_again(fleet: Fleet) -> None:
@@ -258,7 +265,7 @@ def test_a_host_without_power_is_passed_over_and_used_again(fleet: Fleet) -> Non
         assert fleet.who_answers() == {first.name}
         second.start()
         fleet.wait_until_all_serve()
-    assert set(came) == {f"200 {name}" for name in fleet.names}
+    served_without_a_failure(came, first)
 
 
 def test_users_do_not_notice_a_changed_setting(fleet: Fleet) -> None:

@@ -18,6 +18,7 @@ from fleetbed.upgrade import (
     UNITS,
     UPGRADE,
     VARIANTS,
+    back,
     nothing_is_left_of_the_rehearsal,
     refused,
     schema,
@@ -80,7 +81,7 @@ def test_users_notice_neither_an_upgrade_nor_a_rollback(site: Site) -> None:
     # And on to the newer one again, which the other slot has kept.
     under_load(site, ROLLBACK, {}, options=["-e", "service=fluxbase"])
     serves_alone(site, NEW, "green")
-    under_load(site, UPGRADE, wants(site, OLD))
+    back(site)
     serves_alone(site, OLD, "blue")
 
 
@@ -90,7 +91,7 @@ def test_the_slot_that_serves_comes_back_with_its_host(site: Site) -> None:
     site.host.restart()
     site.answers_within(60)
     serves_alone(site, NEW, slot)
-    site.run(playbook=UPGRADE, changes=wants(site, OLD))
+    back(site)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ CANARY = {"strategy": "canary", "shares": [50], "observe": 15, "soak": 1, "drain
 def test_a_canary_that_does_well_gets_all(site: Site) -> None:
     under_load(site, UPGRADE, wants(site, NEW, rollout=CANARY))
     serves_alone(site, NEW, slot_that_serves(site))
-    site.run(playbook=UPGRADE, changes=wants(site, OLD))
+    back(site)
 
 
 def test_a_canary_with_errors_is_taken_back_before_all_meet_them(site: Site) -> None:
@@ -227,4 +228,3 @@ def test_a_controller_that_is_killed_leaves_a_rollout_that_the_next_one_finishes
     under_load(site, UPGRADE, wants(site, NEW))
     serves_alone(site, NEW, other)
     assert site.run(playbook=UPGRADE, changes=wants(site, NEW)).changed == []
-    site.run(playbook=UPGRADE, changes=wants(site, OLD))

@@ -168,7 +168,7 @@ class Ansible:
             **os.environ,
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_CALLBACK_PLUGINS": str(TESTBED / "callback"),
-            "ANSIBLE_CALLBACKS_ENABLED": "testbed_results",
+            "ANSIBLE_CALLBACKS_ENABLED": "selfhost.fleet.preload,testbed_results",
             "ANSIBLE_NOCOLOR": "1",
             "TESTBED_RESULTS": str(results),
             "TESTBED_MODULES": built_modules.folder(),

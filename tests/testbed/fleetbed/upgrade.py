@@ -74,6 +74,11 @@ def wants(site: Site, number: str, variant: str = "none", **changes: Any) -> dic
     return site.changed(**{**version(site.ansible.folder, number, variant), **changes})
 
 
+def back(site: Site) -> None:
+    """To the release that the other slot has kept: sooner done than an upgrade to it."""
+    site.run(playbook=ROLLBACK, options=["-e", "service=fluxbase", "-e", "no_way_back=fluxbase"])
+
+
 def under_load(site: Site, playbook: Path, changes: dict[str, Any], **options: Any) -> Run:
     """A run of which users notice nothing."""
     authority = (site.ansible.folder / "ca" / "ca.pem").read_text()
