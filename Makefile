@@ -10,6 +10,7 @@ STANDIN := .cache/standin/fluxbase-$(FLUXBASE_VERSION)
 # The tests want one of each generation: the older one is what Debian 12's PostgreSQL can carry.
 STANDINS := .cache/standin/fluxbase-2026.3.6 .cache/standin/fluxbase-0.9.4
 DEMO_PORT ?= 8443
+DEMO_HOST ?= local
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export FLUXBASE FLUXBASE_VERSION
 # Said aloud, or molecule advises on every run to move the scenarios elsewhere.
@@ -33,17 +34,17 @@ link: # a checkout runs as an installed collection does
 	$(PYTHON) tests/testbed/build_standin.py --version $* --output $@
 
 demo: $(VENV)/ready link $(if $(FLUXBASE),,$(STANDIN)) ## a host, the whole site on it, and the address that answers in a browser
-	@$(TESTBED) list | grep -q '^local ' || $(TESTBED) up local --publish $(DEMO_PORT):443
-	@$(TESTBED) inventory local > .cache/testbed/local.yml
-	$(BIN)/ansible-playbook -i inventories/local -i .cache/testbed/local.yml playbooks/site.yml
-	$(BIN)/ansible-playbook -i inventories/local -i .cache/testbed/local.yml playbooks/status.yml
+	@$(TESTBED) list | grep -q '^$(DEMO_HOST) ' || $(TESTBED) up $(DEMO_HOST) --publish $(DEMO_PORT):443
+	@$(TESTBED) inventory $(DEMO_HOST) --name local > .cache/testbed/$(DEMO_HOST).yml
+	$(BIN)/ansible-playbook -i inventories/local -i .cache/testbed/$(DEMO_HOST).yml playbooks/site.yml
+	$(BIN)/ansible-playbook -i inventories/local -i .cache/testbed/$(DEMO_HOST).yml playbooks/status.yml
 	@echo
 	@echo "  Fluxbase answers at https://fluxbase.localhost:$(DEMO_PORT)/"
 	@echo "  Its certificate is of the fleet's own authority: .cache/local-ca/ca.pem"
 	@echo "  make demo-down removes the host."
 
 demo-down: ## remove the demo's host
-	$(TESTBED) down local
+	$(TESTBED) down $(DEMO_HOST)
 
 docs: $(VENV)/ready link ## write docs/reference and CHANGELOG.md anew
 	$(BIN)/python docs/make_reference.py

@@ -30,6 +30,7 @@ from machine import machine  # noqa: E402
 RESULTS = ROOT / "bench" / "results" / "upgrade.json"
 CA = "/root/load-ca.pem"
 SOURCES = 8  # addresses that the load comes from
+PORTS = {"blue": 8081, "green": 8082}
 REHEARSED = {"soak": 2, "drain": 15, "interval": 1, "rehearsal": "auto"}
 CANARY = {**REHEARSED, "rehearsal": "off", "strategy": "canary", "shares": [20], "observe": 30}
 
@@ -88,11 +89,21 @@ def steps(site: Site, phase: str) -> list[float]:
     return [step["seconds"] for record in records for step in record["steps"] if step["name"].startswith(f"{phase} ")]
 
 
-def gate_to_safe(site: Site) -> float:
-    """Seconds from the moment when a canary's gate failed until the edge sent the last request to the new slot; its log knows whole ones, so at most."""
-    changes = wants(site, VARIANTS["bad-answers"], "bad-answers", rollout=CANARY)
+def last_sent(site: Site, port: int) -> float:
+    """When the edge sent its last request to a slot, so far; its log knows whole seconds, so at most. Uploads and WebSockets have their own time."""
+    read = f'grep -F \':{port}"\' /var/log/nginx/access.log | grep -vE \'"status":101|"seconds":[1-9]\' | tail -n 1'
+    return datetime.fromisoformat(json.loads(site.host.root(read).stdout)["time"]).timestamp() + 1
+
+
+def port_that_serves(site: Site) -> int:
     slot = json.loads(site.host.read("/etc/selfhost/services/fluxbase-server.json"))["slot"]
-    port = 8082 if slot == "blue" else 8081
+    return PORTS[slot]
+
+
+def gate_to_safe(site: Site) -> float:
+    """Seconds from the moment when a canary's gate failed until the edge sent the last request to the new slot."""
+    changes = wants(site, VARIANTS["bad-answers"], "bad-answers", rollout=CANARY)
+    (port,) = set(PORTS.values()) - {port_that_serves(site)}
     running = site.start(playbook=UPGRADE, changes=changes)
     while not any(each.status == "failed" and each.task.startswith("See by the log") for each in running.outcomes):
         if running.process.poll() is not None:
@@ -100,9 +111,14 @@ def gate_to_safe(site: Site) -> float:
         time.sleep(0.02)
     failed = time.time()
     running.end(timeout=300)
-    read = f"grep -F ':{port}\"' /var/log/nginx/access.log | tail -n 1"
-    last = json.loads(site.host.root(read).stdout)
-    return max(0.0, datetime.fromisoformat(last["time"]).timestamp() + 1 - failed)
+    return max(0.0, last_sent(site, port) - failed)
+
+
+def rollback(site: Site) -> tuple[float, float]:
+    """Seconds of the whole command, and until nobody was sent to the release any more that is left."""
+    port, begin = port_that_serves(site), time.time()
+    whole = timed(site, ROLLBACK, site.changed(rollout=REHEARSED), options=["-e", "service=fluxbase"])
+    return whole, max(0.0, last_sent(site, port) - begin)
 
 
 def main() -> None:
@@ -113,7 +129,7 @@ def main() -> None:
     given = parser.parse_args()
     about = machine()
     upgrades: list[float] = []
-    rollbacks: list[float] = []
+    rollbacks: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
 
         def new_host(purpose: str, **options: Any) -> Host:
@@ -130,12 +146,15 @@ def main() -> None:
         log("the site serves")
         with load(site, given.rate, given.sockets) as seen:
             for number in range(given.runs):
-                kind = upgrades if number % 2 == 0 else rollbacks
-                if kind is upgrades:
+                if number % 2 == 0:
                     upgrades.append(timed(site, UPGRADE, wants(site, NEW, rollout=REHEARSED)))
+                    log(f"{number + 1} of {given.runs}, upgrade: {upgrades[-1]:.1f} s")
                 else:
-                    rollbacks.append(timed(site, ROLLBACK, {}, options=["-e", "service=fluxbase"]))
-                log(f"rollout {number + 1} of {given.runs}: {kind[-1]:.1f} s")
+                    rollbacks.append(rollback(site))
+                    whole, safe = rollbacks[-1]
+                    log(
+                        f"{number + 1} of {given.runs}, rollback: {whole:.1f} s; after {safe:.1f} s all users were back"
+                    )
         rehearsals = steps(site, "rehearse")
         nothing = timed(site, UPGRADE, {"fleet_services": {"fluxbase": site.variables["fleet_services"]["fluxbase"]}})
         log("a canary that fails")
@@ -164,7 +183,8 @@ def write(about: dict[str, Any], given: argparse.Namespace, seen: dict[str, Any]
         "messages_expected": seen["sockets"]["messages_expected"],
         "messages_lost_after_reconnect": seen["sockets"]["messages_lost_after_reconnect"],
         "gate_to_safe_seconds": round(took["safe"], 2),
-        "rollback_seconds": _median(took["rollbacks"]),
+        "rollback_seconds": _median([whole for whole, _safe in took["rollbacks"]]),
+        "rollback_traffic_seconds": _median([safe for _whole, safe in took["rollbacks"]]),
         "rehearsal_seconds": _median(took["rehearsals"]),
         "rollout_seconds": _median(took["upgrades"]),
         "nothing_to_do_seconds": round(took["nothing"], 2),

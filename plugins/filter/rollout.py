@@ -22,6 +22,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule im
 )
 
 Data = dict[str, Any]
+SHOWN = 5  # lines of a reason in the history
 
 
 def shared_traffic(rollout: Data, edge: str, shares: Mapping[str, int], guard: bool = False) -> Data:
@@ -238,8 +239,13 @@ def history_text(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
         for step in record["steps"]:
             remark = f": {step['message'].splitlines()[-1]}" if step.get("message") else ""
             lines.append(f"  {step['name']}: {step['outcome']}{_after(step['seconds'])}{remark}")
-        lines += [f"  {line}" for line in str(record["message"]).splitlines()[:3]]
+        lines += [f"  {line}" for line in _both_ends(str(record["message"]).splitlines())]
     return lines or ["No rollout is recorded on any host."]
+
+
+def _both_ends(lines: list[str]) -> list[str]:
+    """What failed is said first, and the words of a program that lead to it come last."""
+    return lines if len(lines) <= SHOWN else [lines[0], "...", *lines[2 - SHOWN :]]
 
 
 def _after(seconds: float | None) -> str:

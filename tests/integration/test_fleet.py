@@ -18,6 +18,7 @@ from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Ansible, Run
 from fleetbed.service import DOMAIN, SHARED_SETTINGS, fluxbase
+from fleetbed.upgrade import OLD, version
 
 UNIT = "fluxbase-server@blue.service"
 CA_ON_CLIENT = "/root/fleet-ca.pem"
@@ -139,6 +140,11 @@ class Fleet:
     def who_answers(self, times: int = 8) -> set[str]:
         """The hosts that answer; every answer has to be a good one."""
         return {json.loads(self.curl("/health").stdout)["host"] for _request in range(times)}
+
+    def versions(self, times: int = 8) -> dict[str, str]:
+        """The version that answers, by host."""
+        answers = [json.loads(self.curl("/health").stdout) for _request in range(times)]
+        return {answer["host"]: answer["version"] for answer in answers}
 
     def wait_until_all_serve(self) -> None:
         deadline = time.monotonic() + 60
@@ -276,6 +282,27 @@ def test_users_do_not_notice_a_changed_setting(fleet: Fleet) -> None:
     assert {outcome.host for outcome in run.changed} == fleet.names
     fleet.variables["fleet_services"]["fluxbase"] = changed
     assert set(came) == {f"200 {name}" for name in fleet.names}
+
+
+def test_users_do_not_notice_a_rolling_upgrade_and_the_way_back(fleet: Fleet) -> None:
+    """One host after the other, while the other one serves; on two releases of Debian, with the database on a host of its own."""
+    service = fleet.variables["fleet_services"]["fluxbase"]
+    rollout = {"strategy": "rolling", "soak": 1, "drain": 5, "interval": 1}
+    former = {**service, **version(fleet.ansible.folder, OLD), "rollout": rollout}
+    with fleet.traffic() as came:
+        run = fleet.run("upgrade", changes={"fleet_services": {"fluxbase": former}})
+    begun = run.of("Remember what was begun").result["ansible_facts"]["rollout_begun"]
+    assert [(step["phase"], step["hosts"]) for step in begun if step["phase"] in ("start", "finish")] == [
+        (phase, [app.name]) for app in fleet.apps for phase in ("start", "finish")
+    ]
+    assert fleet.versions() == dict.fromkeys(fleet.names, OLD)
+    assert set(came) == {f"200 {name}" for name in fleet.names}
+    options = ["-e", "service=fluxbase", "-e", "no_way_back=fluxbase"]
+    with fleet.traffic() as came:
+        fleet.run("rollback", changes={"fleet_services": {"fluxbase": former}}, options=options)
+    assert fleet.versions() == dict.fromkeys(fleet.names, service["version"])
+    assert set(came) == {f"200 {name}" for name in fleet.names}
+    assert fleet.run().changed == []
 
 
 # What is closed

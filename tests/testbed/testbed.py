@@ -46,7 +46,7 @@ def inventory(arguments: argparse.Namespace) -> None:
         return
     print("all:\n  hosts:")
     for host in chosen:
-        print(f"    {host.name}:")
+        print(f"    {arguments.name or host.name}:")
         for key, value in host.variables().items():
             print(f"      {key}: {json.dumps(value)}")  # a JSON string is a YAML string
 
@@ -93,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("inventory", help="print an Ansible inventory of the running hosts")
     command.add_argument("names", nargs="*", metavar="NAME")
+    command.add_argument("--name", help="what the one host is called there")
     command.set_defaults(run=inventory)
 
     command = commands.add_parser("ssh", help="a shell, or a command, on a host")

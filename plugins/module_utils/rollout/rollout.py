@@ -206,7 +206,7 @@ def _before(fleet: Fleet, name: str, home: Plan, serving: Serving, hosts: Sequen
 
 def _rehearsal(wanted: Data, after: Plan, name: str, hosts: Sequence[str], serving: Serving) -> Data:
     """Arguments of the module `rehearsal` and the host that it runs on; or the reason why there is none."""
-    copy = wanted.get("rollout", {}).get("rehearsal", "auto")
+    copy = wanted.get("rollout", {}).get("rehearsal", "auto") or "off"  # YAML takes off for false
     homes = {host: own["postgres"]["version"] for host, own in after.hosts.items() if own["postgres"]}
     pools = [pool for host in hosts for pool in (after.hosts[host]["pooler"] or {"pools": []})["pools"]]
     own = [pool for pool in pools if pool["secret"]["service"] == name]

@@ -140,3 +140,25 @@ def test_the_history_is_that_of_all_hosts_and_the_newest_first() -> None:
         "2026-11-26T08:00:00.000Z web1: fluxbase 1.0 -> 2.0, rolling, by ada@bridge: unfinished",
     ]
     assert history_text([]) == ["No rollout is recorded on any host."]
+
+
+@pytest.mark.parametrize(
+    ("length", "shown"), [(2, ["0", "1"]), (5, ["0", "1", "2", "3", "4"]), (9, ["0", "...", "6", "7", "8"])]
+)
+def test_the_history_has_both_ends_of_a_long_reason(length: int, shown: list[str]) -> None:
+    """What failed, and the last that the program said."""
+    record = {
+        "service": "fluxbase",
+        "from": None,
+        "to": {"version": "2.0"},
+        "strategy": "rolling",
+        "operator": "ada@bridge",
+        "began": "2026-11-26T08:00:00.000Z",
+        "outcome": "rolled_back",
+        "seconds": 2.0,
+        "message": "\n".join(map(str, range(length))),
+        "steps": [],
+    }
+    assert history_text([{"inventory_hostname": "web1", "recorded": {"records": [record]}}])[1:] == [
+        f"  {line}" for line in shown
+    ]
