@@ -15,16 +15,18 @@ description:
     service's idle slot run there until they are healthy or have failed. Then those of the slot that serves do, on the migrated copy, which tells whether
     going back would be safe.
   - Nothing that is tried can reach anything but the copy, and nothing of it is left, whatever happens. Folders of the service are empty ones.
-  - What a program does with the database of another host cannot be tried like this; the module runs on the host that has both.
+  - Where the database is on another host, M(selfhost.fleet.rehearsal_copy) makes the copy there, and O(copy_port) leads to it.
 options:
   database:
     description: The database that is copied.
     type: str
     required: true
-  version:
-    description: Of PostgreSQL.
+  copy_port:
+    description: Where the host of the database has the door to a copy; without it the copy is made on this host.
     type: int
-    required: true
+  version:
+    description: Of PostgreSQL, for a copy on this host.
+    type: int
   port:
     description: Where the service finds its database, on 127.0.0.1.
     type: int
@@ -113,11 +115,11 @@ EXAMPLES = r"""
 RETURN = r"""
 copied:
   description: C(full) or C(schema).
-  returned: when it took place
+  returned: when the copy was made here
   type: str
 size:
   description: Bytes of the real database.
-  returned: when it took place
+  returned: when the copy was made here
   type: int
 new:
   description: C(ok), C(seconds), C(words) and C(journal) of the new release.
@@ -129,27 +131,34 @@ old:
   type: dict
 migrates:
   description: Whether the new release has changed the schema, or what keeps track of migrations.
-  returned: when it took place
+  returned: when the copy was made here
   type: bool
 locks:
   description: Seconds for which a table could not be read, by its name, while the new release started.
-  returned: when it took place
+  returned: when the copy was made here
   type: dict
 """
 
 import os  # noqa: E402
+from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal import (  # noqa: E402
     Part,
-    Rehearsal,
+    Stage,
+    rehearse,
+    rehearse_away,
 )
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_copy import Copy  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_door import NETWORK, open_door  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_lock import RehearsalError, alone  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_place import Place  # noqa: E402
 
 ARGUMENTS = {
     "database": {"type": "str", "required": True},
-    "version": {"type": "int", "required": True},
+    "copy_port": {"type": "int"},
+    "version": {"type": "int"},
     "port": {"type": "int", "required": True},
     "attributes": {"type": "dict", "default": {}},
     "extensions": {"type": "list", "elements": "str", "default": []},
@@ -175,34 +184,45 @@ ARGUMENTS = {
 def main() -> None:
     # PostgreSQL has to come in: what is made here does not depend on the operator's umask.
     os.umask(0o022)
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        required_one_of=[("version", "copy_port")],
+        mutually_exclusive=[("version", "copy_port")],
+        supports_check_mode=True,
+    )
     given = module.params
     if module.check_mode:
         module.exit_json(changed=False)
-    rehearsal = Rehearsal(
-        database=given["database"],
-        version=given["version"],
-        port=given["port"],
-        attributes=given["attributes"],
-        extensions=given["extensions"],
-        runner=SystemRunner(timeout=60),
-        timeout=given["timeout"],
-    )
-    parts = [Part(**part) for part in given["parts"]]
+    place = Place(runner=SystemRunner(timeout=60), timeout=given["timeout"])
     try:
         with alone(given["timeout"]):
-            found = rehearsal.run(parts, copy=given["copy"], full_up_to=given["full_up_to"])
+            found = _away(place, given) if given["copy_port"] else _here(place, given)
     except RehearsalError as error:
         module.fail_json(msg=f"The rehearsal could not take place, and nothing was changed: {error}")
-    module.exit_json(
-        changed=False,
-        copied=found.copied,
-        size=found.size,
-        new=found.new.as_data(),
-        old=found.old and found.old.as_data(),
-        migrates=found.migrates,
-        locks=found.locks,
-    )
+    module.exit_json(changed=False, **found)
+
+
+def _here(place: Place, given: dict[str, Any]) -> dict[str, Any]:
+    place.clear()
+    wanted = {name: given[name] for name in ("database", "version", "port", "attributes", "extensions")}
+    copy = Copy(place, **wanted)
+    copy.decide(given["copy"], given["full_up_to"])
+    found = rehearse(Stage(place, shut=copy.shut), copy, [Part(**part) for part in given["parts"]])
+    return {
+        "copied": found.copied,
+        "size": found.size,
+        "new": found.new.as_data(),
+        "old": found.old and found.old.as_data(),
+        "migrates": found.migrates,
+        "locks": found.locks,
+    }
+
+
+def _away(place: Place, given: dict[str, Any]) -> dict[str, Any]:
+    place.clear()
+    open_door(place, database=given["database"], port=given["port"], copy_port=given["copy_port"])
+    new, old = rehearse_away(Stage(place, network=NETWORK), [Part(**part) for part in given["parts"]])
+    return {"new": new.as_data(), "old": old and old.as_data()}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Ansible, Run
 from fleetbed.service import DOMAIN, SHARED_SETTINGS, fluxbase
-from fleetbed.upgrade import OLD, version
+from fleetbed.upgrade import OLD, VARIANTS, nothing_is_left_of_the_rehearsal, schema, version
 
 UNIT = "fluxbase-server@blue.service"
 CA_ON_CLIENT = "/root/fleet-ca.pem"
@@ -285,7 +285,7 @@ def test_users_do_not_notice_a_changed_setting(fleet: Fleet) -> None:
 
 
 def test_users_do_not_notice_a_rolling_upgrade_and_the_way_back(fleet: Fleet) -> None:
-    """One host after the other, while the other one serves; on two releases of Debian, with the database on a host of its own."""
+    """One host after the other, while the other one serves; rehearsed before with a copy of the database on its own host."""
     service = fleet.variables["fleet_services"]["fluxbase"]
     rollout = {"strategy": "rolling", "soak": 1, "drain": 5, "interval": 1}
     former = {**service, **version(fleet.ansible.folder, OLD), "rollout": rollout}
@@ -295,6 +295,10 @@ def test_users_do_not_notice_a_rolling_upgrade_and_the_way_back(fleet: Fleet) ->
     assert [(step["phase"], step["hosts"]) for step in begun if step["phase"] in ("start", "finish")] == [
         (phase, [app.name]) for app in fleet.apps for phase in ("start", "finish")
     ]
+    said = run.of("Say how it went").result["msg"]
+    assert sum("healthy after" in line for line in said) == 2
+    for host in fleet.hosts:
+        nothing_is_left_of_the_rehearsal(host)
     assert fleet.versions() == dict.fromkeys(fleet.names, OLD)
     assert set(came) == {f"200 {name}" for name in fleet.names}
     options = ["-e", "service=fluxbase", "-e", "no_way_back=fluxbase"]
@@ -303,6 +307,26 @@ def test_users_do_not_notice_a_rolling_upgrade_and_the_way_back(fleet: Fleet) ->
     assert fleet.versions() == dict.fromkeys(fleet.names, service["version"])
     assert set(came) == {f"200 {name}" for name in fleet.names}
     assert fleet.run().changed == []
+
+
+def test_a_release_that_would_leave_no_way_back_is_refused(fleet: Fleet) -> None:
+    """The rehearsal is on the first host of the service, and its copy on that of the database."""
+    variant = "poisonous-migration"
+    service = fleet.variables["fleet_services"]["fluxbase"]
+    wanted = {
+        **service,
+        **version(fleet.ansible.folder, VARIANTS[variant], variant),
+        "rollout": {"strategy": "rolling"},
+    }
+    before = schema(fleet.database)
+    run = fleet.run("upgrade", changes={"fleet_services": {"fluxbase": wanted}}, expect_failure=True)
+    said = "\n".join(outcome.result["msg"] for outcome in run.failed)
+    assert f"{service['version']} would not start any more on the database that it leaves" in said
+    assert "is not unique" in said and f"It failed in: rehearse {fleet.apps[0].name}" in said
+    assert schema(fleet.database) == before
+    assert fleet.versions() == dict.fromkeys(fleet.names, service["version"])
+    for host in fleet.hosts:
+        nothing_is_left_of_the_rehearsal(host)
 
 
 # What is closed

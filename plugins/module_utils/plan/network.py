@@ -11,6 +11,7 @@ from .model import SLOTS, Host, Inventory, Service
 
 POSTGRES_PORT = 5432
 POOLER_PORT = 6432
+REHEARSAL_PORT = 5431  # nothing listens there but a copy of a database, while a release is tried with it
 ANY = "any"
 LOOPBACK = "127.0.0.1"
 
@@ -102,9 +103,11 @@ def ports(topology: Topology, host: Host) -> list[Port]:
     if host == topology.database:
         clients = [client for client in topology.pooler_hosts if client != host]
         why = "postgres: poolers on " + ", ".join(client.name for client in clients)
-        found.append(
-            Port(POSTGRES_PORT, "postgres", "groups.postgres", tuple(client.address for client in clients), why)
-        )
+        addresses = tuple(client.address for client in clients)
+        found.append(Port(POSTGRES_PORT, "postgres", "groups.postgres", addresses, why))
+        if clients:
+            why = "rehearsals: a copy of a database, for " + ", ".join(client.name for client in clients)
+            found.append(Port(REHEARSAL_PORT, "rehearsals", "groups.postgres", addresses, why))
     if topology.pooled(host):
         found.append(Port(POOLER_PORT, "pooler", "groups", (), ""))
     for service in topology.on(host):

@@ -12,6 +12,7 @@ from ..packages import is_of
 from ..plan.compute import Plan
 from ..plan.findings import Findings
 from ..plan.model import Data, other_slot
+from ..plan.network import REHEARSAL_PORT
 from . import own_gates
 from .fleet import (
     Fleet,
@@ -210,25 +211,27 @@ def _rehearsal(wanted: Data, after: Plan, name: str, hosts: Sequence[str], servi
     homes = {host: own["postgres"]["version"] for host, own in after.hosts.items() if own["postgres"]}
     pools = [pool for host in hosts for pool in (after.hosts[host]["pooler"] or {"pools": []})["pools"]]
     own = [pool for pool in pools if pool["secret"]["service"] == name]
-    host = next((host for host in hosts if host in homes), None)
+    # Where both are on one host, nothing has to go over the network.
+    host = next((host for host in hosts if host in homes), hosts[0])
+    home = host if host in homes else next(iter(homes), None)
     reason = ""
     if not own:
         reason = f"{name} has no database"
     elif copy == "off":
         reason = f"fleet_services.{name}.rollout.rehearsal is off"
-    elif host is None:
-        reason = f"the database is on {', '.join(homes)}, and {name} is not"
-    if reason or host is None:
+    if reason or home is None:
         return {"host": None, "reason": reason}
     notes = {note["component"]: note for note in serving[host][name]["notes"]}
     return {
         "host": host,
+        "home": home,
         "reason": "",
         "copy": copy,
         "database": own[0]["database"],
-        "version": homes[host],
+        "version": homes[home],
         "port": (after.hosts[host]["pooler"] or {})["port"],
-        **_wanted_of_database(after.hosts[host]["postgres"], own[0]["database"]),
+        "copy_port": REHEARSAL_PORT,
+        **_wanted_of_database(after.hosts[home]["postgres"], own[0]["database"]),
         "parts": [
             {
                 "name": entry["component"],

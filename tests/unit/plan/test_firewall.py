@@ -49,7 +49,7 @@ def test_everything_may_go_out_by_default() -> None:
 def test_what_a_closed_host_may() -> None:
     assert ways("monitor1") >= EVERY_HOST
     # Poolers to the database, edges to the programs, the monitor to their metrics: what the other end lets in, and no more.
-    assert ways("app1") - EVERY_HOST == {(5432, "tcp", "192.0.2.16")}
+    assert ways("app1") - EVERY_HOST == {(port, "tcp", "192.0.2.16") for port in (5432, 5431)}
     programs = {f"192.0.2.{last}" for last in (13, 14, 15)}
     assert ways("edge1") - EVERY_HOST == {(port, "tcp", ip) for port in (8081, 8082) for ip in programs}
     assert ways("monitor1") - EVERY_HOST == {(port, "tcp", ip) for port in (9091, 9092) for ip in programs}

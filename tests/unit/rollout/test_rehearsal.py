@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import pytest
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal import Rehearsal, as_wanted
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_copy import Copy, as_wanted
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_door import configuration
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_lock import RehearsalError
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_place import Place
 
-from ..plan.fixtures import one_host
+from ..plan.fixtures import one_host, three_tiers
 from .test_rollout import one, serving
 
 
@@ -36,6 +38,37 @@ def serving_with_probe(version: str) -> dict[str, dict[str, dict[str, object]]]:
 
 
 def test_who_joins_the_network_of_the_copy_finds_a_tmp_to_write_to() -> None:
-    rehearsal = Rehearsal(database="fluxbase", version=17, port=6432, runner=SystemRunner(timeout=5), timeout=5)
-    unit = rehearsal._postgres_unit(Path("/data")).splitlines()
+    copy = Copy(Place(runner=SystemRunner(timeout=5), timeout=5), database="fluxbase", version=17, port=6432)
+    unit = copy._postgres_unit().splitlines()
     assert {"PrivateNetwork=yes", "PrivateTmp=yes"} <= set(unit)
+
+
+def test_where_the_database_has_a_host_of_its_own_the_copy_is_there() -> None:
+    found = serving_with_probe("2026.3.4")
+    says = dict.fromkeys(("app1", "app2", "app3"), found["web1"])
+    made = one(three_tiers(), says)["rehearsal"]
+    assert (made["host"], made["home"], made["port"], made["copy_port"]) == ("app1", "db1", 6432, 5431)
+    here = one(one_host(), serving_with_probe("2026.3.4"))["rehearsal"]
+    assert (here["host"], here["home"]) == ("web1", "web1")
+
+
+LIVE = """; Managed
+
+[databases]
+shop = host='10.0.0.3' port=5432 dbname='shop' pool_mode=transaction pool_size=5
+fluxbase = host='10.0.0.3' port=5432 dbname='fluxbase' pool_mode=session pool_size=42
+
+[pgbouncer]
+%include /etc/pgbouncer/listen.ini
+auth_type = hba
+server_tls_sslmode = verify-full
+"""
+
+
+def test_a_door_is_the_pooler_of_one_database_and_listens_where_systemd_says() -> None:
+    assert configuration(LIVE, "fluxbase", 5431) == (
+        "[databases]\nfluxbase = host='10.0.0.3' port=5431 dbname='fluxbase' pool_mode=session pool_size=42\n\n"
+        "[pgbouncer]\nunix_socket_dir =\nauth_type = hba\nserver_tls_sslmode = verify-full\n"
+    )
+    with pytest.raises(RehearsalError, match="has no database flux;"):
+        configuration(LIVE, "flux", 5431)

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import CommandResult
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal import Part, Rehearsal
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal import Part, Stage, rehearse
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_copy import Copy
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_lock import (
     RehearsalError,
     alone,
     wanted_no_more,
 )
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_place import Place
 
 PART = Part(name="server", new="web-server@green.service", old="web-server@blue.service", new_probe={}, old_probe={})
 
@@ -44,10 +46,13 @@ class Host:
         return executable
 
 
-def rehearsal(tmp_path: Path, host: Host | None = None, **options: Any) -> Rehearsal:
+def place(tmp_path: Path, host: Host | None = None) -> Place:
     (tmp_path / "units").mkdir(exist_ok=True)
-    made = {"database": "web", "version": 17, "port": 6432, "timeout": 60, "folder": tmp_path / "copy"}
-    return Rehearsal(**{**made, "runner": host or Host(), "units": tmp_path / "units", **options})
+    return Place(runner=host or Host(), timeout=60, folder=tmp_path / "copy", units=tmp_path / "units")
+
+
+def copy_in(made: Place) -> Copy:
+    return Copy(made, database="web", version=17, port=6432)
 
 
 def disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
@@ -57,45 +62,69 @@ def disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 def test_without_room_it_says_how_much_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk(monkeypatch, 100 * 2**20)
     with pytest.raises(RehearsalError) as failed:
-        rehearsal(tmp_path).run([PART], copy="full", full_up_to=0)
+        copy_in(place(tmp_path)).decide("full", 0)
     words = f"{tmp_path}/copy has 100 MiB free, and a copy of web wants 272 MiB. Make room there, or mount another disk there"
     assert str(failed.value) == f"{words}; or rehearse with the schema alone (rollout.rehearsal: schema)"
     with pytest.raises(RehearsalError, match=r"wants 256 MiB\. Make room there, or mount another disk there$"):
-        rehearsal(tmp_path).run([PART], copy="schema", full_up_to=0)
+        copy_in(place(tmp_path)).decide("schema", 0)
+
+
+@pytest.mark.parametrize(
+    ("copy", "limit", "copied"), [("auto", 2**23, "full"), ("auto", 2**23 - 1, "schema"), ("full", 0, "full")]
+)
+def test_how_much_is_copied(tmp_path: Path, copy: str, limit: int, copied: str) -> None:
+    made = copy_in(place(tmp_path))
+    made.decide(copy, limit)
+    assert made.copied == copied
 
 
 def test_a_disk_that_fills_meanwhile_is_named_beside_the_program_s_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = rehearsal(tmp_path, Host(initdb=CommandResult(argv=("initdb",), rc=1, stderr="initdb: could not write")))
-    monkeypatch.setattr(tried, "_check_room", lambda _size: tried.folder.mkdir())
+    def tried(stderr: str) -> str:
+        there = place(tmp_path, Host(initdb=CommandResult(argv=("initdb",), rc=1, stderr=stderr)))
+        there.folder.mkdir()
+        with pytest.raises(RehearsalError) as failed:
+            rehearse(Stage(there), copy_in(there), [PART])
+        assert not (tmp_path / "copy").exists()
+        return str(failed.value)
+
     disk(monkeypatch, 4096)
-    with pytest.raises(RehearsalError) as failed:
-        tried.run([PART], copy="full", full_up_to=0)
-    assert "initdb: could not write" in str(failed.value) and "The disk is full: " in str(failed.value)
-    assert not (tmp_path / "copy").exists()
+    words = tried("initdb: could not write")
+    assert "initdb: could not write" in words and "The disk is full: " in words
     # With room it is something else, and the program has said all there is to say.
     disk(monkeypatch, 2**30)
-    with pytest.raises(RehearsalError) as failed:
-        tried.run([PART], copy="full", full_up_to=0)
-    assert "The disk is full" not in str(failed.value)
+    assert "The disk is full" not in tried("initdb: could not write")
     # Unless it says so itself, and has taken away what it had written.
-    said = CommandResult(argv=("initdb",), rc=1, stderr="initdb: could not write: No space left on device")
-    tried.runner = Host(initdb=said)
-    with pytest.raises(RehearsalError, match="The disk is full: the copy did not fit in "):
-        tried.run([PART], copy="full", full_up_to=0)
+    assert "The disk is full: the copy did not fit in " in tried("initdb: could not write: No space left on device")
 
 
 def test_nothing_is_left_but_what_the_operator_put_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "disk" / "data").mkdir(parents=True)
     (tmp_path / "disk" / "filler").write_text("x")
     (tmp_path / "copy").symlink_to(tmp_path / "disk")
-    rehearsal(tmp_path).clear()
+    place(tmp_path).clear()
     assert (tmp_path / "copy").is_symlink() and list((tmp_path / "disk").iterdir()) == []
     (tmp_path / "copy").unlink()
     (tmp_path / "copy" / "data").mkdir(parents=True)
-    rehearsal(tmp_path).clear()
+    place(tmp_path).clear()
     assert not (tmp_path / "copy").exists()
+
+
+def test_what_others_use_is_stopped_after_them(tmp_path: Path) -> None:
+    stopped: list[str] = []
+
+    class Listing(Host):
+        def run(self, argv: Sequence[str], **options: Any) -> CommandResult:
+            if "list-units" in argv:
+                names = ("postgres.service", "network.service", "door.socket", "new-server.service")
+                return CommandResult(tuple(argv), 0, "\n".join(f"selfhost-rehearsal-{name} loaded" for name in names))
+            if argv[1] == "stop":
+                stopped.append(argv[2].removeprefix("selfhost-rehearsal-"))
+            return super().run(argv, **options)
+
+    place(tmp_path, Listing()).clear()
+    assert stopped == ["door.socket", "new-server.service", "postgres.service", "network.service"]
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -112,9 +141,27 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_it_is_given_up_where_nobody_waits_for_it(tmp_path: Path) -> None:
-    tried = rehearsal(tmp_path, forsaken=lambda: True)
+    stage = Stage(place(tmp_path), forsaken=lambda: True)
     with pytest.raises(RehearsalError, match="nobody waits for it any more"):
-        tried._until_healthy([PART], "new", {"server": "unit"}, 0.0, {})
+        stage._until_healthy([PART], "new", {"server": "unit"}, 0.0, {})
+
+
+@pytest.mark.parametrize(
+    ("url", "given"), [("http://127.0.0.1:8081/health", []), ("http://10.0.0.2:8081/health", ["10.0.0.2"])]
+)
+def test_what_other_hosts_reach_finds_its_address_in_a_network_of_its_own(
+    tmp_path: Path, url: str, given: list[str]
+) -> None:
+    asked: list[str] = []
+
+    class Listening(Host):
+        def run(self, argv: Sequence[str], **options: Any) -> CommandResult:
+            if "address" in argv:
+                asked.append(argv[-3])
+            return super().run(argv, **options)
+
+    Stage(place(tmp_path, Listening()))._be_at([Stage.address(url)])
+    assert asked == given
 
 
 def test_whether_somebody_waits_is_seen_by_who_reads() -> None:
