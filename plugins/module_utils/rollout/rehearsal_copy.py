@@ -24,8 +24,6 @@ PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
 LOOK = 0.3  # seconds between two looks at locks
 JOURNAL_LINES = 12
 ATTRIBUTES = ("SUPERUSER", "CREATEDB", "CREATEROLE", "LOGIN", "REPLICATION", "BYPASSRLS")
-# Of the copy that is reached from another host; from the door all come from this one.
-HBA = "local all postgres peer\nhostssl {database} all 127.0.0.1/32 scram-sha-256\n"
 # How programs call the tables that keep track of migrations.
 TRACKING = """
 SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
@@ -72,6 +70,7 @@ class Copy:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.place, self.database, self.port = place, database, port
+        self.roles = list(attributes or {})
         self.wanted = as_wanted(attributes or {}, extensions)
         self.clock, self.sleep = clock, sleep
         self.programs = f"/usr/lib/postgresql/{version}/bin"
@@ -117,7 +116,7 @@ class Copy:
             _as_postgres(f"{self.programs}/initdb", "--no-sync", "--auth-host=scram-sha-256", "-D", str(self.data))
         )
         if lifetime:
-            (self.data / "pg_hba.conf").write_text(HBA.format(database=self.database))
+            (self.data / "pg_hba.conf").write_text(self._let_in())
         self.place.unit(POSTGRES, self._postgres_unit(lifetime))
         self.place.start(POSTGRES)
         self._wait_for_postgres()
@@ -129,6 +128,11 @@ class Copy:
             self._pipe_tables()
         for statement in self.wanted:
             self.place.must(self._on_copy(statement))
+
+    def _let_in(self) -> str:
+        """pg_hba.conf of a copy that is reached from another host: the service's own role, as in the real cluster; by the door all come from here."""
+        users = ",".join(f'"{role}"' for role in self.roles) or "all"
+        return f'local all postgres peer\nhostssl "{self.database}" {users} 127.0.0.1/32 scram-sha-256\n'
 
     def _postgres_unit(self, lifetime: float = 0) -> str:
         settings = {

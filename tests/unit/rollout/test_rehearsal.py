@@ -43,6 +43,15 @@ def test_who_joins_the_network_of_the_copy_finds_a_tmp_to_write_to() -> None:
     assert {"PrivateNetwork=yes", "PrivateTmp=yes"} <= set(unit)
 
 
+def test_a_copy_that_is_reached_from_another_host_lets_in_whom_the_real_one_does() -> None:
+    place = Place(runner=SystemRunner(timeout=5), timeout=5)
+    copy = Copy(place, database="shop", version=17, port=5431, attributes={"seller": []})
+    assert copy._let_in().splitlines() == [
+        "local all postgres peer",
+        'hostssl "shop" "seller" 127.0.0.1/32 scram-sha-256',
+    ]
+
+
 def test_where_the_database_has_a_host_of_its_own_the_copy_is_there() -> None:
     found = serving_with_probe("2026.3.4")
     says = dict.fromkeys(("app1", "app2", "app3"), found["web1"])
