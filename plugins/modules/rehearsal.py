@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE)
-"""A new release against a copy of the database: see module_utils/rollout/rehearsal.py."""
+"""A new release against a copy of the database: see module_utils/rollout/rehearsal/stage.py."""
 
 from __future__ import annotations
 
@@ -144,16 +144,16 @@ from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal import (  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.database import Copy  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.door import NETWORK, open_door  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.lock import RehearsalError, alone  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.place import Place  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.stage import (  # noqa: E402
     Part,
     Stage,
     rehearse,
     rehearse_away,
 )
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_copy import Copy  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_door import NETWORK, open_door  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_lock import RehearsalError, alone  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_place import Place  # noqa: E402
 
 ARGUMENTS = {
     "database": {"type": "str", "required": True},

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE)
-"""A copy of a database for a rehearsal on another host: see module_utils/rollout/rehearsal_copy.py."""
+"""A copy of a database for a rehearsal on another host: see module_utils/rollout/rehearsal/database.py."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_copy import Copy  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_lock import RehearsalError, alone  # noqa: E402
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_place import Place  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.database import Copy  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.lock import RehearsalError, alone  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.place import Place  # noqa: E402
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["present", "compared", "absent"], "default": "present"},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_copy import Copy, as_wanted
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_door import configuration
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_lock import RehearsalError
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_place import Place
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.database import Copy, as_wanted
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.door import configuration
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.lock import RehearsalError
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.place import Place
 
 from ..plan.fixtures import one_host, three_tiers
 from .test_rollout import one, serving

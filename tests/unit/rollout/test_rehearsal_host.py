@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import CommandResult
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal import Part, Stage, rehearse
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_copy import Copy
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_lock import (
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.database import Copy
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.lock import (
     RehearsalError,
     alone,
     wanted_no_more,
 )
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal_place import Place
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.place import Place
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.stage import Part, Stage, rehearse
 
 PART = Part(name="server", new="web-server@green.service", old="web-server@blue.service", new_probe={}, old_probe={})
 

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see LICENSE)
 """A rehearsal: a new release runs against a copy of the database, shut off from everything else; then the old one on what that has left.
 
-The units of both slots run with their own environments in the network of the copy (see rehearsal_copy.py), which is at the address and port
+The units of both slots run with their own environments in the network of the copy (see database.py), which is at the address and port
 where they find their database: for them nothing is different, and nothing that they do can leave that network.
 """
 
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..unit_journal import unit_journal
-from .rehearsal_copy import POSTGRES, Copy
-from .rehearsal_lock import RehearsalError, wanted_no_more
-from .rehearsal_place import PREFIX, Place
+from ...unit_journal import unit_journal
+from .database import POSTGRES, Copy
+from .lock import RehearsalError, wanted_no_more
+from .place import PREFIX, Place
 
 CRASHES = 3  # restarts by systemd that are a pattern
 JOURNAL_LINES = 12
@@ -74,7 +74,7 @@ class Outcome:
 
 
 class Stage:
-    """Where releases act: beside the copy on its own host, or behind a door that leads to it (see rehearsal_door.py)."""
+    """Where releases act: beside the copy on its own host, or behind a door that leads to it (see door.py)."""
 
     def __init__(
         self,

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..commands import CommandResult, Runner
-from .rehearsal_lock import RehearsalError
+from ...commands import CommandResult, Runner
+from .lock import RehearsalError
 
 FOLDER = Path("/var/lib/selfhost-rehearsal")
 UNITS = Path("/run/systemd/system")

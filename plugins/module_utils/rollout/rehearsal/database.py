@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from ..storage import free
-from ..unit_journal import unit_journal
-from .rehearsal_lock import RehearsalError
-from .rehearsal_place import PREFIX, ROOM, Place
+from ...storage import free
+from ...unit_journal import unit_journal
+from .lock import RehearsalError
+from .place import PREFIX, ROOM, Place
 
 POSTGRES = f"{PREFIX}-postgres.service"
 DOOR, WATCH = f"{PREFIX}-door", f"{PREFIX}-watch.service"

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .rehearsal_lock import RehearsalError
-from .rehearsal_place import PREFIX, Place
+from .lock import RehearsalError
+from .place import PREFIX, Place
 
 NETWORK = f"{PREFIX}-network.service"
 DOOR = f"{PREFIX}-door"
