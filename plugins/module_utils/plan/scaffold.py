@@ -285,7 +285,12 @@ def _probe(answers: Answers) -> str:
 def _settings(answers: Answers) -> list[str]:
     name = answers.name.upper().replace("-", "_")
     if not answers.database:
-        return ["    settings: {}", f'    #   {name}_URL: "https://{{domain}}"']
+        return [
+            "    settings: {}",
+            f'    #   {name}_URL: "https://{{domain}}"',
+            f'    #   {name}_LISTEN: "{{listen}}:{{port.http}}"   # where no argument says it',
+            *([f"    #   {name}_FOLDER: /var/lib/{answers.name}"] if answers.state else []),
+        ]
     address = f"postgres://{{database.user}}:{{secret.{answers.password}}}@{{database.host}}:{{database.port}}/{{database.name}}"
     return [
         "    settings:",
