@@ -59,11 +59,15 @@ def plan_text(plan: Data) -> str:
         "",
         "OPEN PORTS (everything else is closed)",
         table(["host", "port", "open to", "why"], ports),
-        "",
-        "DATABASE CONNECTIONS",
-        table(["service", "host", "per instance", "slots", "pool"], pools),
-        f"{budget['used']} for pools + {budget['reserved']} reserved of max_connections {budget['max_connections']}: {budget['free']} free",
     ]
+    if any(host["postgres"] for host in hosts.values()):
+        free = f"{budget['used']} for pools + {budget['reserved']} reserved of max_connections {budget['max_connections']}: {budget['free']} free"
+        parts += [
+            "",
+            "DATABASE CONNECTIONS",
+            table(["service", "host", "per instance", "slots", "pool"], pools),
+            free,
+        ]
     parts += ["", "NOTES", *[f"- {note}" for note in plan["notes"]]] if plan["notes"] else []
     return "\n".join(parts)
 
