@@ -204,7 +204,9 @@ class Copy:
         """From the host's `port` to the copy; the firewall and the copy itself say who may come. And look at its locks, which nobody is there to see."""
         end = f"RuntimeMaxSec={lifetime:.0f}\n"
         # The program in the door is in the copy's network, and its socket in that of the host.
-        self.place.unit(f"{DOOR}.socket", f"[Socket]\nListenStream={self.port}\n")
+        # It goes with the copy, also where that ends by itself.
+        bound = f"[Unit]\nBindsTo={POSTGRES}\nAfter={POSTGRES}\n"
+        self.place.unit(f"{DOOR}.socket", f"{bound}\n[Socket]\nListenStream={self.port}\n")
         self.place.unit(
             f"{DOOR}.service",
             f"[Unit]\nJoinsNamespaceOf={POSTGRES}\n\n"
