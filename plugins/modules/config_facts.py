@@ -61,12 +61,17 @@ ansible_facts:
       description: As M(selfhost.fleet.serving_facts) has it, so that a run asks a host one question less.
       type: dict
       returned: always
+    fleet_pools:
+      description: The databases that the host's PgBouncer has pools for, each with its line's options, by name; for the role C(pooler).
+      type: dict
+      returned: always
 """
 
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.pools import POOLS_FACT, pools  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.serving import SERVING_FACT, serving  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.model import SETTLED_FACT  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.transaction.settled import settled  # noqa: E402
@@ -76,7 +81,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec={"timeout": {"type": "float", "default": 60}}, supports_check_mode=True)
     timeout = module.params["timeout"]
     found = settled(Path("/"), SystemRunner(timeout=timeout), timeout=timeout)
-    module.exit_json(ansible_facts={SETTLED_FACT: found, SERVING_FACT: serving()})
+    module.exit_json(ansible_facts={SETTLED_FACT: found, SERVING_FACT: serving(), POOLS_FACT: pools()})
 
 
 if __name__ == "__main__":
