@@ -87,8 +87,8 @@ class Project:
             file = f"tests/integration/test_{only}.py"
             yield self._step(f"pytest {only}", only, self.current, "pytest", "-q", file)
         else:
-            # One more than cores: each waits for its hosts now and then.
-            spread = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
+            # Twice the cores of a small machine: each waits for its hosts for a third of its time.
+            spread = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
             longest = ("--durations=40", "--durations-min=5")
             command = ("pytest", "-q", *spread, *longest, "tests/integration")
             yield self._step("pytest integration", "integration", self.current, *command)

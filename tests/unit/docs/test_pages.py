@@ -43,7 +43,8 @@ def test_every_page_is_found_from_the_readme() -> None:
 def test_the_architecture_draws_every_role_in_the_order_of_the_site() -> None:
     (drawn,) = blocks(DOCS / "architecture.md", "mermaid")
     order = re.findall(r"selfhost\.fleet\.(\w+)\}", (ROOT / "playbooks" / "site.yml").read_text())
-    assert " --> ".join(order) in drawn
+    # By its first call: what goes may want another one at the end.
+    assert " --> ".join(dict.fromkeys(order)) in drawn
 
 
 def test_the_fleet_in_ten_lines_is_a_fleet() -> None:
