@@ -72,6 +72,26 @@ def plan_text(plan: Data) -> str:
     return "\n".join(parts)
 
 
+def addresses(plan: Data) -> list[str]:
+    """Where users reach each service that an edge shows them, one line each, as the end of `playbooks/site.yml` prints it."""
+    hosts: Data = plan["hosts"]
+    runs: dict[str, dict[str, list[str]]] = {}
+    for name, host in hosts.items():
+        for component in host["components"]:
+            versions = runs.setdefault(component["service"], {})
+            on = versions.setdefault(component["version"], [])
+            on += [] if name in on else [name]
+    domains = {
+        site["name"]: site["domains"] for host in hosts.values() if host["edge"] for site in host["edge"]["sites"]
+    }
+    lines = []
+    for service, versions in sorted(runs.items()):
+        what = " and ".join(f"{version} on {', '.join(on)}" for version, on in versions.items())
+        where = " ".join(f"https://{domain}/" for domain in domains.get(service, ()))
+        lines.append(f"{service} {what}: {where or 'no edge shows it to users'}")
+    return lines
+
+
 @dataclass(frozen=True, order=True)
 class Row:
     """One line of the state of the fleet. `level` says whether somebody has to look at it; it is no column."""
@@ -246,4 +266,9 @@ class FilterModule:
     """Filters by name."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"plan_text": plan_text, "status_table": status_table, "status_html": status_html}
+        return {
+            "plan_text": plan_text,
+            "addresses": addresses,
+            "status_table": status_table,
+            "status_html": status_html,
+        }

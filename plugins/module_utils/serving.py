@@ -26,7 +26,7 @@ def notes(folder: Path = NOTES) -> list[dict[str, Any]]:
 def serving(folder: Path = NOTES, records: Path = RECORDS) -> dict[str, dict[str, Any]]:
     """By service: its slot and version (components of a service on a host have the same), their notes, and those of what other slots have kept.
 
-    And the rollouts of it that were begun and have no end (`id` and `version`), newest last; and of those that are done, from which version back to
+    And the rollouts of it that were begun and have no end (`id`, `version` and `strategy`), newest last; and of those that are done, from which version back to
     which the way is known to be open (`present` and `former`).
     """
     found: dict[str, dict[str, Any]] = {}
@@ -71,7 +71,8 @@ def rolled_out(folder: Path) -> dict[str, list[dict[str, str]]]:
             record = json.loads(path.read_text())
             to, former = str(record["to"]["version"]), str((record["from"] or {}).get("version", ""))
             if record["outcome"] == "unfinished":
-                unfinished.append({"id": str(record["id"]), "version": to})
+                strategy = str(record.get("strategy", ""))
+                unfinished.append({"id": str(record["id"]), "version": to, "strategy": strategy})
             if record["outcome"] == "done" and record.get("way_back"):
                 ways_back.append({"present": to, "former": former})
         except (ValueError, KeyError, TypeError):

@@ -189,7 +189,7 @@ def test_a_definition_is_written_once_and_never_again(begun: tuple[Own, Run]) ->
     own, written = begun
     path = own.site.ansible.folder / "services" / "relay.yml"
     text = path.read_text()
-    assert "selfhost.fleet.site" in written.of("Say what is left to do").result["msg"][-1]
+    assert "selfhost.fleet.site" in written.of("Say what is left to do").result["msg"].splitlines()[-1]
     again = own.site.ansible.playbook(
         NEW_SERVICE,
         [own.host],
@@ -269,6 +269,8 @@ def test_a_package_runs_under_a_unit_of_ours_and_not_under_its_own(deployed: Own
     shown = host.root("systemctl show -p LoadState,ActiveState ntfy.service").stdout.split()
     assert shown == ["LoadState=masked", "ActiveState=inactive"]
     assert deployed.site.status("/v1/health", name=PUSH) == 200
+    sent = deployed.site.curl("/v1/health", "--output", "/dev/null", "--dump-header", "-", name=PUSH).stdout.lower()
+    assert "referrer-policy: no-referrer" in sent and "x-frame-options" not in sent and "x-content-type-options" in sent
     pid = main_pid(host, "ntfy-server@blue.service")
     assert host.root(f"readlink /proc/{pid}/exe; ps -o user= -p {pid}").stdout.split() == ["/usr/bin/ntfy", "ntfy"]
     score = host.root("systemd-analyze security --no-pager ntfy-server@blue.service | tail -1").stdout

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -277,8 +278,8 @@ STEPS = ("prepare", "install", "stage", "rehearse", "copy", "database")
 STEPS += ("start", "gate", "traffic", "soak", "drain", "finish", "settle")
 
 
-def killed_in(site: Site, phase: str, changes: dict[str, Any]) -> None:
-    running = site.start(playbook=UPGRADE, changes=changes)
+def killed_in(site: Site, phase: str, changes: dict[str, Any], *, playbook: Path = UPGRADE, **options: Any) -> None:
+    running = site.start(playbook=playbook, changes=changes, **options)
     once_in(running, phase)
     time.sleep(0.7)  # by then most have begun on the host
     running.kill()
@@ -307,5 +308,12 @@ def test_a_controller_that_is_killed_in_each_step_and_run_again(site: Site) -> N
     assert records(site, NEW)[-1]["outcome"] == "done"
     assert site.run(playbook=SITE, changes=wants(site, NEW)).changed == []
     # The former release is kept, whichever run came how far.
-    under_load(site, ROLLBACK, wants(site, NEW), options=["-e", "service=fluxbase", "-e", "no_way_back=fluxbase"])
+    options = ["-e", "service=fluxbase", "-e", "no_way_back=fluxbase"]
+    under_load(site, ROLLBACK, wants(site, NEW), options=options)
     serves_alone(site, OLD, slot)
+    # A rollback that is cut off on its way, and taken back, leaves what it was on its way to.
+    killed_in(site, "drain", {}, playbook=ROLLBACK, options=options)
+    under_load(site, UPGRADE, wants(site, OLD))
+    serves_alone(site, OLD, slot)
+    kept = json.loads(site.host.read(f"/etc/selfhost/services/slots/{UNITS[idle(slot)].removesuffix('.service')}.json"))
+    assert kept["version"] == NEW and site.host.root(f"ls /etc/fluxbase/server.{idle(slot)}.env").stdout

@@ -27,7 +27,12 @@ def test_a_host_of_a_service_with_a_kept_release_and_a_rollout_that_was_cut_off(
                 {"id": "1", "outcome": "done", "from": {"version": "1.0"}, "to": {"version": "2.0"}, "way_back": True}
             ),
         ),
-        ("2", json.dumps({"id": "2", "outcome": "unfinished", "from": None, "to": {"version": "3.0"}})),
+        (
+            "2",
+            json.dumps(
+                {"id": "2", "outcome": "unfinished", "strategy": "rolling", "from": None, "to": {"version": "3.0"}}
+            ),
+        ),
         ("3", "{half of"),
     ):
         (records / "app" / f"{name}.json").write_text(text)
@@ -37,7 +42,7 @@ def test_a_host_of_a_service_with_a_kept_release_and_a_rollout_that_was_cut_off(
             "version": "2.0",
             "notes": [note("green", "2.0")],
             "kept": [note("blue", "1.0")],
-            "unfinished": [{"id": "2", "version": "3.0"}],
+            "unfinished": [{"id": "2", "version": "3.0", "strategy": "rolling"}],
             "ways_back": [{"present": "2.0", "former": "1.0"}],
         }
     }

@@ -13,7 +13,7 @@ from .findings import Findings
 from .model import Data
 from .schema import schema_findings
 
-MERGED = ("components", "routes", "body_limit", "connections_per_client", "database", "secrets")
+MERGED = ("components", "routes", "body_limit", "connections_per_client", "headers", "database", "secrets")
 
 
 def merge(base: Any, over: Any) -> Any:

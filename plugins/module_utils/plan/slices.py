@@ -195,6 +195,7 @@ def site(topology: Topology, service: Service, edge: Host) -> Data:
         ],
         "body_limit": service.contract.get("body_limit", "10m"),
         "connections_per_client": service.contract.get("connections_per_client", 100),
+        "headers": service.contract.get("headers", {}),
         "limits": list(limits.values()),
         "routes": routes,
     }

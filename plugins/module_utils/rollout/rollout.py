@@ -27,6 +27,8 @@ from .fleet import (
 )
 from .schedule import STRATEGIES, Step, home_again, schedule, settled, way_back
 
+ROLLBACK = "rollback"  # what the ledger has in place of a strategy
+
 
 def rollouts(fleet: Fleet, serving: Serving, *, only: str = "") -> Rollouts:
     """Every service whose hosts run another version than the inventory's; with `only`, that one."""
@@ -131,7 +133,7 @@ def ledger_entries(rollout: Data, serving: Serving, moment: datetime) -> Data:
 def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str]) -> Data:
     """A rollout that was cut off, to a version that is not wanted any more: everything as it was before it.
 
-    Or one to the version that serves by now, which had but to settle: what the other slot has kept stays.
+    Or one to the version that serves by now, which had but to settle: what the other slot has kept stays. So it does where a rollback was cut off.
     """
     wanted = fleet.inventory.services[name]
     entries = [entry for host in hosts for entry in entries_of(home.hosts[host], name)]
@@ -142,11 +144,11 @@ def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Se
     alone = (wanted.get("rollout", {}).get("strategy") or default_strategy(entries)) == "restart"
     phases = ("stop", "start", "traffic") if alone else ("start", "traffic", "finish")
     begun = [Step(phase=phase, hosts=tuple(hosts)) for phase in phases]
-    settles = all(
-        each["version"] == str(serving[host][name]["version"])
-        for host in hosts
-        for each in serving[host][name]["unfinished"]
-    )
+    open_ones = [(host, each) for host in hosts for each in serving[host][name]["unfinished"]]
+    settles = all(each["version"] == str(serving[host][name]["version"]) for host, each in open_ones)
+    steps = [settled(hosts, 0)] if settles else way_back(begun, hosts, limits)
+    if all(each.get("strategy") == ROLLBACK for _host, each in open_ones):
+        steps = [step for step in steps if step.phase != "discard"]
     current = {host: {key: serving[host][name][key] for key in ("version", "slot")} for host in hosts}
     return {
         "service": name,
@@ -157,7 +159,7 @@ def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Se
         "to": current,
         "limits": dataclasses.asdict(limits),
         "rehearsal": {"host": None, "reason": ""},
-        "steps": [step.as_data() for step in ([settled(hosts, 0)] if settles else way_back(begun, hosts, limits))],
+        "steps": [step.as_data() for step in steps],
         "before": home.hosts,
         "after": after.hosts,
         "former": {host: serving[host][name]["notes"] for host in hosts},

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 
 from .fixtures import SECRETS, fluxbase, one_host, plan, three_tiers
+
+OWN = Path(__file__).parents[2] / "inventories" / "own" / "services"
 
 
 def test_one_host_is_everything() -> None:
@@ -194,3 +198,19 @@ def test_the_production_fleet() -> None:
     )
     assert fleet.budget["used"] == 126 and fleet.budget["free"] == 200 - 13 - 126
     assert "db2, db3" in fleet.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "refused"),
+    [("no-referrer", False), ("", False), ('a"; return 200 "', True), ("$request_id", True), ("two\nlines", True)],
+)
+def test_a_service_has_headers_of_its_own(tmp_path: Path, value: str, refused: bool) -> None:
+    definition = yaml.safe_load((OWN / "ntfy.yml").read_text()) | {"headers": {"Referrer-Policy": value}}
+    (tmp_path / "ntfy.yml").write_text(yaml.safe_dump(definition))
+    ntfy = {"version": "2.11.0", "domain": "ntfy.example.com", "hosts": "app"}
+    fleet = plan(one_host(groups={"postgres": []}, fleet_services={"ntfy": ntfy}), tmp_path)
+    assert bool(fleet.findings.items) is refused
+    if refused:
+        assert "headers" in fleet.findings.text()
+    else:
+        assert fleet.hosts["web1"]["edge"]["sites"][0]["headers"] == {"Referrer-Policy": value}

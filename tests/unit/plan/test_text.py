@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ansible_collections.selfhost.fleet.plugins.filter.report import plan_text
+from ansible_collections.selfhost.fleet.plugins.filter.report import addresses, plan_text
 
 from .fixtures import one_host, plan
 
@@ -26,3 +26,7 @@ def test_connections_are_a_matter_of_fleets_with_a_database() -> None:
     without = plan(one_host(groups={"postgres": []}, fleet_services={"ntfy": ntfy}), OWN)
     assert without.findings.items == []
     assert headings(plan_text(without.as_fact())) == ["HOSTS", "WHAT RUNS WHERE", "OPEN PORTS"]
+
+
+def test_where_users_find_what_runs() -> None:
+    assert addresses(plan(one_host()).as_fact()) == ["fluxbase 2026.3.6 on web1: https://api.example.com/"]

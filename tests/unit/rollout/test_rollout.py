@@ -148,6 +148,10 @@ def test_one_that_was_cut_off_is_taken_back_from_wherever_it_came() -> None:
     says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": "2026.3.7"}]
     names = [step["name"] for step in one(one_host(), says)["steps"]]
     assert names == ["revive web1", "traffic web1 0 %", "adopt web1", "discard web1"]
+    # A rollback had filled no slot: the one it was on its way to is kept as it was.
+    says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": "2026.3.4", "strategy": "rollback"}]
+    names = [step["name"] for step in one(one_host(), says)["steps"]]
+    assert names == ["revive web1", "traffic web1 0 %", "adopt web1"]
     # Nothing is taken back of one that had but to settle, and what the other slot has kept is there for a rollback.
     says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": "2026.3.6"}]
     rollout = one(one_host(), says)
