@@ -13,6 +13,7 @@ from ansible_collections.selfhost.fleet.plugins.filter.edge import edge_server, 
 from ansible_collections.selfhost.fleet.plugins.filter.report import table
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import other_slot
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout import own_gates, sticky
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.back import RESTORE
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.news import news, one_reason
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import (
     Limits,
@@ -204,9 +205,19 @@ def copy_path(rollout: Data) -> str:
 
 
 def aside_name(rollout: Data) -> str:
-    """What the database is called that a copy takes the place of; at most 63 characters, as PostgreSQL has it."""
-    moment = re.sub(r"[^0-9]", "_", rollout["id"][:15])
+    """What the database is called that a copy takes the place of; at most 63 characters, as PostgreSQL has it.
+
+    Where a rollout takes back one that was cut off, it is that one's name.
+    """
+    moment = re.sub(r"[^0-9]", "_", (rollout["copy"].get("cut_off") or rollout["id"])[:15])
     return f"{rollout['copy']['database'][:40]}_until_{moment}"
+
+
+def recorded_strategy(rollout: Data) -> str:
+    """What the ledger has for it; runs after one that is cut off go by it."""
+    if rollout["kind"] == "upgrade":
+        return str(rollout["strategy"])
+    return RESTORE if rollout.get("copy", {}).get("restore") else str(rollout["kind"])
 
 
 def aside_text(rollout: Data) -> str:
@@ -339,6 +350,7 @@ class FilterModule:
             "way_back_known": way_back_known,
             "copy_path": copy_path,
             "aside_name": aside_name,
+            "recorded_strategy": recorded_strategy,
             "aside_text": aside_text,
             "copy_text": copy_text,
             "way_back_from": way_back_from,

@@ -22,7 +22,7 @@ options:
   state:
     description:
       - V(made) makes the copy at O(path); one that is there is kept as it is. Refused where the disk has not as much room as the database takes.
-      - V(unpacked) checks the copy and unpacks it into a database beside.
+      - V(unpacked) checks the copy and unpacks it into a database beside; unless there is O(aside), as V(swapped) leaves it.
       - V(swapped) gives that the name, and calls what had it O(aside).
       - V(swapped_back) undoes V(swapped).
       - V(forgotten) drops what V(unpacked) has made.
@@ -33,7 +33,7 @@ options:
     description: File of the copy. Required for O(state=made) and O(state=unpacked).
     type: path
   aside:
-    description: What the present database is called afterwards. Required for O(state=swapped) and O(state=swapped_back).
+    description: What the present database is called afterwards. Required for O(state=unpacked), O(state=swapped) and O(state=swapped_back).
     type: str
   about:
     description: What to write beside the copy, as whose it is.
@@ -116,7 +116,7 @@ ARGUMENTS = {
 }
 NEEDED = [
     ("state", "made", ["path"]),
-    ("state", "unpacked", ["path"]),
+    ("state", "unpacked", ["path", "aside"]),
     ("state", "swapped", ["aside"]),
     ("state", "swapped_back", ["aside"]),
 ]
@@ -128,7 +128,8 @@ def converge(given: dict[str, Any], database: DatabaseCopy) -> dict[str, Any]:
             copy, changed = database.make(Path(given["path"]), given["about"], keep=given["keep"])
             return {"changed": changed, "copy": asdict(copy)}
         case "unpacked":
-            return {"changed": True, "copy": asdict(database.unpack(Path(given["path"])))}
+            copy, changed = database.unpack(Path(given["path"]), given["aside"])
+            return {"changed": changed, "copy": asdict(copy)}
         case "swapped":
             return {"changed": database.swap(given["aside"])}
         case "swapped_back":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from fleetbed.host import Host
 from fleetbed.site import SITE, Site, psql
-from fleetbed.upgrade import OLD, ROLLBACK, UPGRADE, VARIANTS, schema, serves_alone, upgradable, wants
+from fleetbed.upgrade import OLD, ROLLBACK, UPGRADE, VARIANTS, killed_in, schema, serves_alone, upgradable, wants
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,18 @@ def test_a_database_that_the_former_version_cannot_live_with_is_put_back_from_th
     assert schema(site.host) == tables
     assert psql(site.host, f"SELECT body FROM app.items WHERE body IN ('{before}', '{after}')") == [before, after]
 
+    # Cut off when the databases have changed their names and nobody serves: taken back where the version that served is wanted, and by nothing else.
+    killed_in(site, "revive", {}, playbook=ROLLBACK, options=back)
+    run = site.run(playbook=UPGRADE, expect_failure=True)
+    assert "to the copy of its database was cut off" in run.failed[0].result["msg"]
+    site.run(playbook=UPGRADE, changes=wants(site, poison, "poisonous-migration", rollout=rehearsed))
+    serves_alone(site, poison, "green")
+    assert schema(site.host) == tables
+    assert psql(site.host, f"SELECT body FROM app.items WHERE body IN ('{before}', '{after}')") == [before, after]
+    assert psql(site.host, "SELECT count(*) FROM pg_database WHERE datname LIKE 'fluxbase%'") == ["1"]
+
+    # Or finished by the same again.
+    killed_in(site, "revive", {}, playbook=ROLLBACK, options=back)
     run = site.run(playbook=ROLLBACK, options=back)
     serves_alone(site, OLD, "blue")
     assert psql(site.host, f"SELECT body FROM app.items WHERE body IN ('{before}', '{after}')") == [before]

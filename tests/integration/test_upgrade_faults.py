@@ -6,17 +6,15 @@ Releases that fail by themselves at their start or in a rehearsal are in test_up
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fleetbed.constant import asked_constantly
 from fleetbed.faults import ANSWERS, fill, small, unit
 from fleetbed.host import Host
-from fleetbed.runner import Run, Running
+from fleetbed.runner import Run
 from fleetbed.site import SITE, Site
 from fleetbed.upgrade import (
     NEW,
@@ -26,7 +24,9 @@ from fleetbed.upgrade import (
     UNITS,
     UPGRADE,
     VARIANTS,
+    killed_in,
     nothing_is_left_of_the_rehearsal,
+    once_in,
     refused,
     serves_alone,
     slot_that_serves,
@@ -52,22 +52,6 @@ def idle(slot: str) -> str:
 
 def rollout(site: Site, **keys: Any) -> dict[str, Any]:
     return {**site.variables["fleet_services"]["fluxbase"]["rollout"], **keys}
-
-
-def begun(running: Running) -> list[str]:
-    """Phases of the steps that a run has begun by now."""
-    outcomes = [outcome for outcome in running.outcomes if outcome.task == "Remember what was begun"]
-    return [step["phase"] for step in outcomes[-1].result["ansible_facts"]["rollout_begun"]] if outcomes else []
-
-
-def once_in(running: Running, phase: str, seconds: float = 300) -> None:
-    """Wait until a run is in a step; one that does not come there ends."""
-    until = time.monotonic() + seconds
-    while phase not in begun(running):
-        if time.monotonic() > until or running.process.poll() is not None:
-            running.kill()
-            pytest.fail(running.printed.read_text())
-        time.sleep(0.05)
 
 
 @contextmanager
@@ -276,13 +260,6 @@ def test_a_host_that_boots_in_the_middle_serves_the_former_version_until_the_nex
 
 STEPS = ("prepare", "install", "stage", "rehearse", "copy", "database")
 STEPS += ("start", "gate", "traffic", "soak", "drain", "finish", "settle")
-
-
-def killed_in(site: Site, phase: str, changes: dict[str, Any], *, playbook: Path = UPGRADE, **options: Any) -> None:
-    running = site.start(playbook=playbook, changes=changes, **options)
-    once_in(running, phase)
-    time.sleep(0.7)  # by then most have begun on the host
-    running.kill()
 
 
 @pytest.mark.parametrize("phase", ["start", "finish"])

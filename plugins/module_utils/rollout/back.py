@@ -6,10 +6,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from ..plan.compute import Plan
 from ..plan.findings import Findings
 from ..plan.model import Data
 from .fleet import Fleet, Rollouts, Serving, database_of, entries_of, http_ports, limits_of
-from .schedule import rollback
+from .schedule import Step, back_from_rollback, rollback
+
+# What the ledger has in place of a strategy.
+ROLLBACK = "rollback"
+RESTORE = "restore"  # a rollback to the copy of the database
 
 
 def rollbacks(fleet: Fleet, serving: Serving, *, only: str, restore: str = "", accepted: str = "") -> Rollouts:
@@ -41,40 +46,91 @@ def rollbacks(fleet: Fleet, serving: Serving, *, only: str, restore: str = "", a
     database = database_of(home, only)
     if restore and database is None:
         found.findings.add("restore", f"{only} has no database in this fleet", "Leave restore out")
+    if not restore:
+        check_cut_off(serving, only, hosts, found.findings)
     if database and not restore and accepted != only:
         _check_way_back(only, hosts, serving, found.findings)
     if found.findings:
         return found
-    kept = {host: list(serving[host][only]["kept"]) for host in hosts}
-    slots = {host: str(notes[0]["slot"]) for host, notes in kept.items()}
-    entries = [entry for host in hosts for entry in entries_of(home.hosts[host], only)]
-    limits = limits_of(entries, fleet.inventory.services[only])
-    wanted = {**fleet.inventory.services[only], "version": str(kept[hosts[0]][0]["version"])}
-    services = {**fleet.inventory.variables["fleet_services"], only: wanted}
-    live = {**fleet.inventory.live, only: slots}
-    former = fleet.plan(live=live, variables={**fleet.inventory.variables, "fleet_services": services})
     found.items.append(
-        {
-            "service": only,
-            "kind": "rollback",
-            "strategy": "blue_green",
-            "hosts": hosts,
-            "from": {host: {key: serving[host][only][key] for key in ("version", "slot")} for host in hosts},
-            "to": {host: {"version": notes[0]["version"], "slot": slots[host]} for host, notes in kept.items()},
-            "limits": dataclasses.asdict(limits),
-            "copy": {**database, "restore": restore} if database and restore else {"host": None},
-            "steps": [
-                step.as_data()
-                for step in rollback(hosts, limits, restored_on=[database["host"]] if database and restore else [])
-            ],
-            "before": (fleet.plan(live=live) if former.findings else former).hosts,
-            "after": home.hosts,
-            "former": kept,
-            "leaving": {host: http_ports(home.hosts[host], only) for host in hosts},
-            "starting": {},
-        }
+        _rollout(
+            fleet,
+            home,
+            serving,
+            only,
+            hosts,
+            {**database, "restore": restore} if database and restore else {"host": None},
+        )
     )
     return found
+
+
+def restore_taken_back(
+    fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str], cut_off: str
+) -> Data:
+    """From wherever a rollback to the copy of the database was cut off, by its name in the ledger: to the slots that served before it, and their data."""
+    database = database_of(home, name) or {"host": None}
+    rollout = _rollout(fleet, home, serving, name, hosts, {**database, "cut_off": cut_off})
+    # As if it had come as far as it can come without another slot in its place.
+    begun = [
+        Step(phase="unpack", hosts=(str(database["host"]),)),
+        Step(phase="stop", hosts=tuple(hosts)),
+        Step(phase="swap", hosts=(str(database["host"]),)),
+        Step(phase="revive", hosts=tuple(hosts)),
+        Step(phase="traffic", hosts=tuple(hosts)),
+    ]
+    limits = limits_of(
+        [entry for host in hosts for entry in entries_of(home.hosts[host], name)], fleet.inventory.services[name]
+    )
+    steps = [step.as_data() for step in back_from_rollback(begun, hosts, limits)]
+    return {**rollout, "strategy": "as before", "to": rollout["from"], "steps": steps}
+
+
+def check_cut_off(serving: Serving, name: str, hosts: Sequence[str], findings: Findings) -> None:
+    """Where a database may have changed its name and nobody serves, there are two ways out, and no other rollout is one."""
+    for host in hosts:
+        entry = serving[host].get(name, {})
+        if any(is_open_restore(each, entry) for each in entry.get("unfinished", [])):
+            findings.add(
+                f"fleet_services.{name}",
+                f"a rollback of {name} to the copy of its database was cut off on {host}",
+                f"Run rollback.yml with the same restore again, which finishes it; or have {entry['version']} in the inventory and run upgrade.yml, "
+                "which takes it back",
+            )
+            return
+
+
+def is_open_restore(unfinished: Data, entry: Data) -> bool:
+    """Whether it is a rollback to the copy of the database that has not come as far as to another version that serves."""
+    return unfinished.get("strategy") == RESTORE and unfinished["version"] != str(entry["version"])
+
+
+def _rollout(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str], database: Data) -> Data:
+    kept = {host: list(serving[host][name]["kept"]) for host in hosts}
+    slots = {host: str(notes[0]["slot"]) for host, notes in kept.items()}
+    entries = [entry for host in hosts for entry in entries_of(home.hosts[host], name)]
+    limits = limits_of(entries, fleet.inventory.services[name])
+    wanted = {**fleet.inventory.services[name], "version": str(kept[hosts[0]][0]["version"])}
+    services = {**fleet.inventory.variables["fleet_services"], name: wanted}
+    live = {**fleet.inventory.live, name: slots}
+    former = fleet.plan(live=live, variables={**fleet.inventory.variables, "fleet_services": services})
+    restored_on = [str(database["host"])] if database.get("restore") else []
+    return {
+        "service": name,
+        "kind": ROLLBACK,
+        "strategy": "blue_green",
+        "hosts": hosts,
+        "from": {host: {key: serving[host][name][key] for key in ("version", "slot")} for host in hosts},
+        "to": {host: {"version": notes[0]["version"], "slot": slots[host]} for host, notes in kept.items()},
+        "limits": dataclasses.asdict(limits),
+        "copy": database,
+        "steps": [step.as_data() for step in rollback(hosts, limits, restored_on=restored_on)],
+        "before": (fleet.plan(live=live) if former.findings else former).hosts,
+        "after": home.hosts,
+        "former": kept,
+        "leaving": {host: http_ports(home.hosts[host], name) for host in hosts},
+        "starting": {},
+    }
 
 
 def _check_way_back(name: str, hosts: Sequence[str], serving: Serving, findings: Findings) -> None:

@@ -50,6 +50,9 @@ FROM pg_db_role_setting, pg_database, unnest(setconfig) AS setting,
   LATERAL (SELECT split_part(setting, '=', 1) AS name, substr(setting, strpos(setting, '=') + 1) AS given) AS its
 WHERE setdatabase = pg_database.oid AND datname = :'old'
 """
+# The checksum of the copy that the database is, since it was unpacked: a comment goes along where it changes its name.
+COMMENT = """COMMENT ON DATABASE :"name" IS :'text'"""
+COMMENTED = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
 END = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = ANY (string_to_array(:'names', ','))
 """
@@ -133,8 +136,8 @@ class DatabaseCopy:
 
     # The way back to it
 
-    def unpack(self, path: Path) -> Copy:
-        """Into a database beside the one that serves."""
+    def unpack(self, path: Path, aside: str) -> tuple[Copy, bool]:
+        """Into a database beside the one that serves, and whether it was done now: not where a run that was cut off had come as far as `swap`."""
         copy = described(path)
         if copy is None:
             there = ", ".join(Path(each.path).stem for each in copies(path.parent))
@@ -147,6 +150,13 @@ class DatabaseCopy:
             raise DatabaseCopyError(
                 f"{path} is damaged: it has not the checksum that it was made with. Take an older copy, or a backup"
             )
+        if self._exists(aside):
+            if self._query(COMMENTED) != copy.checksum:
+                raise DatabaseCopyError(
+                    f"a rollback that was cut off has put another copy than {path} in the place of {self.database}, which is called {aside} now. "
+                    "Name that copy; or have the version that served until then in the inventory, and run upgrade.yml, which takes it back"
+                )
+            return copy, False
         self.forget()
         data = Path(self._query("SHOW data_directory"))
         free, wanted = self.free(data), copy.database_size + ROOM
@@ -163,8 +173,9 @@ class DatabaseCopy:
             raise DatabaseCopyError(f"{path} cannot be unpacked: {done.words(lines=5)}")
         for statement in self._query(PROPERTIES, **names).splitlines():
             self._do(statement)
+        self._do(COMMENT, name=self.unpacked, text=copy.checksum)
         self._psql(self.unpacked, "ANALYZE")
-        return copy
+        return copy, True
 
     def swap(self, aside: str) -> bool:
         """The unpacked database gets the name, and what had it is called `aside`. False where that has been done."""

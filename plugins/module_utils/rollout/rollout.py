@@ -14,6 +14,7 @@ from ..plan.findings import Findings
 from ..plan.model import Data, other_slot
 from ..plan.network import REHEARSAL_PORT
 from . import own_gates
+from .back import ROLLBACK, check_cut_off, is_open_restore, restore_taken_back
 from .fleet import (
     Fleet,
     Rollouts,
@@ -26,8 +27,6 @@ from .fleet import (
     starting_slice,
 )
 from .schedule import STRATEGIES, Step, home_again, schedule, settled, way_back
-
-ROLLBACK = "rollback"  # what the ledger has in place of a strategy
 
 
 def rollouts(fleet: Fleet, serving: Serving, *, only: str = "") -> Rollouts:
@@ -63,6 +62,7 @@ def _rollout(
     strategy = wanted.get("rollout", {}).get("strategy") or default_strategy(entries)
     variable = f"fleet_services.{name}"
     _check(variable, wanted, strategy, entries, hosts, serving, name, findings)
+    check_cut_off(serving, name, hosts, findings)
     if findings:
         return None
     slots = {host: str(serving[host][name]["slot"]) for host in hosts}
@@ -145,6 +145,9 @@ def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Se
     phases = ("stop", "start", "traffic") if alone else ("start", "traffic", "finish")
     begun = [Step(phase=phase, hosts=tuple(hosts)) for phase in phases]
     open_ones = [(host, each) for host in hosts for each in serving[host][name]["unfinished"]]
+    restores = [str(each["id"]) for host, each in open_ones if is_open_restore(each, serving[host][name])]
+    if restores:
+        return restore_taken_back(fleet, home, serving, name, hosts, restores[-1])
     settles = all(each["version"] == str(serving[host][name]["version"]) for host, each in open_ones)
     steps = [settled(hosts, 0)] if settles else way_back(begun, hosts, limits)
     if all(each.get("strategy") == ROLLBACK for _host, each in open_ones):

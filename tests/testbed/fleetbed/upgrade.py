@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from build_standin import build  # type: ignore[import-not-found]  # a program b
 from .constant import asked_constantly
 from .host import Host
 from .paths import REPOSITORY
-from .runner import Run
+from .runner import Run, Running
 from .site import Site, main_pid
 
 UPGRADE, ROLLBACK = REPOSITORY / "playbooks" / "upgrade.yml", REPOSITORY / "playbooks" / "rollback.yml"
@@ -77,6 +78,29 @@ def wants(site: Site, number: str, variant: str = "none", **changes: Any) -> dic
 def back(site: Site) -> None:
     """To the release that the other slot has kept: sooner done than an upgrade to it."""
     site.run(playbook=ROLLBACK, options=["-e", "service=fluxbase", "-e", "no_way_back=fluxbase"])
+
+
+def begun(running: Running) -> list[str]:
+    """Phases of the steps that a run has begun by now."""
+    outcomes = [outcome for outcome in running.outcomes if outcome.task == "Remember what was begun"]
+    return [step["phase"] for step in outcomes[-1].result["ansible_facts"]["rollout_begun"]] if outcomes else []
+
+
+def once_in(running: Running, phase: str, seconds: float = 300) -> None:
+    """Wait until a run is in a step; one that does not come there ends."""
+    until = time.monotonic() + seconds
+    while phase not in begun(running):
+        if time.monotonic() > until or running.process.poll() is not None:
+            running.kill()
+            raise AssertionError(running.printed.read_text())
+        time.sleep(0.05)
+
+
+def killed_in(site: Site, phase: str, changes: dict[str, Any], *, playbook: Path = UPGRADE, **options: Any) -> None:
+    running = site.start(playbook=playbook, changes=changes, **options)
+    once_in(running, phase)
+    time.sleep(0.7)  # by then most have begun on the host
+    running.kill()
 
 
 def under_load(site: Site, playbook: Path, changes: dict[str, Any], **options: Any) -> Run:

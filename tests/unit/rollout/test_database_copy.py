@@ -23,7 +23,8 @@ GIB = 2**30
 class Cluster:
     """A runner that has databases, and whose dump writes a file."""
 
-    def __init__(self, *databases: str, size: int = 5 * 2**20, connections: int = 0) -> None:
+    def __init__(self, *databases: str, size: int = 5 * 2**20, connections: int = 0, comment: str = "") -> None:
+        self.comment = comment
         self.databases, self.size, self.connections = set(databases), size, connections
         self.said: list[str] = []
         self.dumps = CommandResult(("pg_dump",), 0)
@@ -53,6 +54,8 @@ class Cluster:
             said = said.replace(f':"{key}"', name)
         if not said.startswith(("SELECT", "SHOW")):
             self.said.append(said)
+        if "shobj_description" in said:
+            return self.comment
         if "pg_database_size" in said:
             return str(self.size)
         if said.startswith("SELECT 1 FROM pg_database"):
@@ -131,20 +134,35 @@ def test_what_cannot_be_put_back_is_refused(tmp_path: Path, spoil: Any, words: s
     spoil(path)
     cluster = Cluster("app")
     with pytest.raises(DatabaseCopyError, match=words):
-        database(cluster).unpack(path)
+        database(cluster).unpack(path, "app_until")
     assert cluster.said == []
 
 
 def test_without_room_it_is_not_unpacked(tmp_path: Path) -> None:
     with pytest.raises(DatabaseCopyError, match="make room there"):
-        database(Cluster("app"), free=2**20).unpack(made(tmp_path))
+        database(Cluster("app"), free=2**20).unpack(made(tmp_path), "app_until")
 
 
 def test_what_an_earlier_try_left_is_dropped_first(tmp_path: Path) -> None:
     cluster = Cluster("app", "app_unpacked")
-    database(cluster).unpack(made(tmp_path))
+    database(cluster).unpack(made(tmp_path), "app_until")
     assert cluster.said[0] == "DROP DATABASE app_unpacked WITH (FORCE);"
-    assert cluster.said[1:3] == ["CREATE DATABASE app_unpacked;", "ANALYZE;"]
+    assert cluster.said[1:4] == [
+        "CREATE DATABASE app_unpacked;",
+        "COMMENT ON DATABASE app_unpacked IS :'text';",
+        "ANALYZE;",
+    ]
+
+
+def test_what_a_run_before_has_swapped_is_not_unpacked_again(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    copy = described(path)
+    assert copy
+    cluster = Cluster("app", "app_until", comment=copy.checksum)
+    assert database(cluster).unpack(path, "app_until") == (copy, False)
+    assert cluster.said == []
+    with pytest.raises(DatabaseCopyError, match="another copy than .* which is called app_until now"):
+        database(Cluster("app", "app_until", comment="sha256:0")).unpack(path, "app_until")
 
 
 def test_the_two_change_their_names_at_once_and_nobody_is_in(tmp_path: Path) -> None:

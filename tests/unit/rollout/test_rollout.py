@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhost.fleet.plugins.filter.rollout import (
+    _servers,
     adopted_units,
     notes_with,
+    recorded_strategy,
     shared_traffic,
     stopped_units,
 )
@@ -196,6 +198,30 @@ def test_a_rollback_without_a_copy_goes_only_where_the_former_release_is_known_t
         (rollback,) = found(one_host(), says, "fluxbase", **options).items
         phases = [step["phase"] for step in rollback["steps"]]
         assert ("swap" in phases) == bool(options.get("restore"))
+
+
+def test_a_restore_that_was_cut_off_is_finished_or_taken_back_and_nothing_else_is_begun() -> None:
+    says = kept(("2026.3.6", "2026.3.4"))
+    says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": "2026.3.4", "strategy": "restore"}]
+    # The version that serves is wanted: everything as it was, the database before the slot that works with it.
+    rollout = one(one_host(), says)
+    names = [step["name"] for step in rollout["steps"]]
+    assert names == ["halt web1", "swap_back web1", "resume web1", "traffic web1 100 %", "forget web1"]
+    assert (rollout["kind"], rollout["to"], rollout["copy"]["cut_off"]) == ("rollback", rollout["from"], "x")
+    assert recorded_strategy(rollout) == "rollback"
+    servers = _servers(shared_traffic(rollout, "web1", rollout["steps"][3]["shares"]), "fluxbase")
+    assert [server["port"] for each in servers.values() for server in each] == [8082]
+    # The same again.
+    (again,) = found(one_host(), says, "fluxbase", restore="20260101-000000-2026.3.6").items
+    assert [step["phase"] for step in again["steps"]][:3] == ["unpack", "stop", "swap"]
+    assert recorded_strategy(again) == "restore"
+    # All else would meet a database of either kind.
+    older = one_host(fleet_services={"fluxbase": fluxbase(version="2026.3.4")})
+    for made in (found(one_host(), says, "fluxbase", restore=""), found(older, says)):
+        assert "was cut off on web1" in made.findings.text() and "which takes it back" in made.findings.text()
+    # With the other version serving it had but to be written down.
+    says["web1"]["fluxbase"] |= {"version": "2026.3.4", "slot": "blue"}
+    assert found(one_host(), says).findings.items == []
 
 
 def test_a_copy_of_the_database_is_made_unless_it_is_switched_off() -> None:
