@@ -13,6 +13,7 @@ author:
 description:
   - Reads the notes that the role P(selfhost.fleet.service#role) leaves on a host.
   - M(selfhost.fleet.plan) takes the slots from this fact where it is there.
+  - Reads which databases the host's PgBouncer has pools for; it has to be root for that.
   - Says since when that and PostgreSQL run, too. What was there before the database is may have lost it.
 attributes:
   check_mode:
@@ -47,12 +48,17 @@ ansible_facts:
       description: The C(uptime) of the PostgreSQL of this host, in seconds; null where none runs.
       type: dict
       returned: always
+    fleet_pools:
+      description: As M(selfhost.fleet.config_facts) has it, for the role C(pooler).
+      type: dict
+      returned: always
 """
 
 import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.commands import SystemRunner  # noqa: E402
+from ansible_collections.selfhost.fleet.plugins.module_utils.pools import POOLS_FACT, pools  # noqa: E402
 from ansible_collections.selfhost.fleet.plugins.module_utils.serving import (  # noqa: E402
     DATABASE,
     DATABASE_FACT,
@@ -69,7 +75,7 @@ def main() -> None:
     units = [f"{note['unit']}@{note['slot']}.service" for entry in services.values() for note in entry["notes"]]
     found = uptimes(SystemRunner(timeout=60), [DATABASE, *units], time.monotonic)
     database = with_uptimes(services, found)
-    module.exit_json(ansible_facts={SERVING_FACT: services, DATABASE_FACT: database})
+    module.exit_json(ansible_facts={SERVING_FACT: services, DATABASE_FACT: database, POOLS_FACT: pools()})
 
 
 if __name__ == "__main__":
