@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import yaml
+from ansible.plugins.filter.mathstuff import difference
 from ansible_collections.selfhost.fleet.plugins.module_utils.pools import OURS, pools
+from jinja2 import Environment
+
+ROLE = Path(__file__).resolve().parents[2] / "roles" / "pooler"
 
 SECTIONS = """
 [databases]
@@ -31,3 +37,24 @@ def test_what_the_role_did_not_write_is_not_looked_at(tmp_path: Path) -> None:
     assert pools(path) == {}
     path.write_text(SECTIONS)
     assert pools(path) == {}
+
+
+def written(path: Path, *, keep: dict[str, str]) -> dict[str, str]:
+    """What the role writes for one pool of the plan."""
+    environment = Environment(trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 (no HTML)
+    environment.filters["difference"] = partial(difference, environment)
+    pool = {"name": "app", "host": "127.0.0.1", "port": 5432, "database": "app", "mode": "session", "size": 42}
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    fleet = {"pooler": {"pools": [pool], "max_client_conn": 84}, "os": "debian-13"}
+    values = {**defaults, "pooler_keep": keep, "fleet": fleet, "__pooler_prepared_statements": {"debian-13": True}}
+    template = (ROLE / "templates" / "pgbouncer.ini.j2").read_text()
+    path.write_text(environment.from_string(template).render(values))
+    return pools(path)
+
+
+def test_the_role_keeps_what_it_is_told_to_and_the_plan_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "pgbouncer.ini"
+    alone = written(path, keep={})
+    assert list(alone) == ["app"] and "pool_size=42" in alone["app"]
+    former = {"app": "pool_size=1", "gone": "host='127.0.0.1' dbname='gone' pool_size=10"}
+    assert written(path, keep=former) == alone | {"gone": former["gone"]}
