@@ -1,6 +1,6 @@
 """All tests, step by step, with one closing line that counts them: `make test` calls it. With a name, that part alone.
 
-A linter and a molecule scenario count as one test each; pytest's are counted as it says. Every step runs, whatever came before, and two at a time;
+A linter and a molecule scenario count as one test each; pytest's are counted as it says. Every step runs, whatever came before, and three at a time;
 the integration tests, which fill a machine, have it for themselves at the end.
 Unit tests run with every supported Python that there is, each in an environment of its own; the newest one converges a host too.
 """
@@ -23,7 +23,7 @@ from tests.interpreters import SUPPORTED, further
 ROOT = Path(__file__).resolve().parents[1]
 COUNTED = re.compile(r"(\d+) (passed|failed|error|errors|skipped)\b")
 DEPRECATED = "[DEPRECATION WARNING]"
-SIDE_BY_SIDE = 2
+SIDE_BY_SIDE = 3  # on two cores: a molecule scenario waits for its host now and then
 NEWEST_CONVERGES = "debian13"  # the scenario that the newest Python runs, and with it the newest ansible-core
 
 
