@@ -28,6 +28,7 @@ NOT_FLEET_WIDE = {
     "fleet_hardening",
     "fleet_database",
     "fleet_plan",
+    "fleet_pools",
     "fleet_removal",
     "fleet_rollouts",
     "fleet_serving",
