@@ -10,7 +10,7 @@ from ..plan.compute import Plan
 from ..plan.findings import Findings
 from ..plan.model import Data
 from .fleet import Fleet, Rollouts, Serving, database_of, entries_of, http_ports, limits_of
-from .schedule import Step, back_from_rollback, rollback
+from .schedule import Limits, Step, back_from_rollback, rollback
 
 # What the ledger has in place of a strategy.
 ROLLBACK = "rollback"
@@ -79,10 +79,7 @@ def restore_taken_back(
         Step(phase="revive", hosts=tuple(hosts)),
         Step(phase="traffic", hosts=tuple(hosts)),
     ]
-    limits = limits_of(
-        [entry for host in hosts for entry in entries_of(home.hosts[host], name)], fleet.inventory.services[name]
-    )
-    steps = [step.as_data() for step in back_from_rollback(begun, hosts, limits)]
+    steps = [step.as_data() for step in back_from_rollback(begun, hosts, Limits(**rollout["limits"]))]
     return {**rollout, "strategy": "as before", "to": rollout["from"], "steps": steps}
 
 

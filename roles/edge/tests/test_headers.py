@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from test_log import render
+from test_sticky import site
 
 
 def added(headers: dict[str, str]) -> dict[str, str]:
@@ -17,17 +18,5 @@ def test_a_service_s_own_headers_come_over_those_of_all() -> None:
     assert added({})["X-Frame-Options"] == "$edge_notes_x_frame_options"
     assert "X-Frame-Options" not in added({"X-Frame-Options": ""})
     assert added({"X-Robots-Tag": "noindex"})["X-Robots-Tag"] == "$edge_notes_x_robots_tag"
-    maps = render("site.conf.j2", site=SITE | {"headers": {"X-Robots-Tag": "noindex"}})
+    maps = render("site.conf.j2", site=site(share=None) | {"headers": {"X-Robots-Tag": "noindex"}})
     assert 'map $upstream_http_x_robots_tag $edge_notes_x_robots_tag {\n    "" "noindex";' in maps
-
-
-SITE = {
-    "name": "notes",
-    "domains": ["notes.test"],
-    "certificate": "/tls",
-    "upstreams": [],
-    "body_limit": "8k",
-    "connections_per_client": 5,
-    "limits": [],
-    "routes": [],
-}
