@@ -70,6 +70,7 @@ def fleet(host: Host, *, trusted: tuple[str, ...] = (), duration: int = 3600) ->
         ],
     }
     return {
+        "bans_interval": 5,
         "fleet": {
             "os": host.os,
             "firewall": {"inbound": inbound, "outbound": None, "trusted": list(trusted)},
@@ -80,7 +81,7 @@ def fleet(host: Host, *, trusted: tuple[str, ...] = (), duration: int = 3600) ->
             },
             "edge": {"sites": [site]},
             "certificates": [],
-        }
+        },
     }
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -180,6 +184,27 @@ def test_ansible_runs_a_playbook_over_groups(ansible: Ansible, host: Host, debia
     assert run.of("See the fleet", debian12_host.name).result["msg"] == "debian-12 hello 2"
     assert run.of("Not here").status == "skipped"
     assert (run.failed, run.changed) == ([], [])
+
+
+def test_runs_side_by_side_are_processes_of_their_own(ansible: Ansible, host: Host) -> None:
+    """Each with its session, its exit status and its folder, though Ansible is imported once; and one that is killed is seen to be."""
+    tasks = [{"name": "lasts", "ansible.builtin.command": {"argv": ["sleep", "{{ seconds }}"]}}]
+    play = {"hosts": "all", "gather_facts": False, "tasks": tasks}
+    ends, goes_on = (ansible.start([play], [host], variables={"seconds": seconds}) for seconds in (2, 60))
+    folders = [f"ansible-local-{run.process.pid}*" for run in (ends, goes_on)]
+    home = Path("~/.ansible/tmp").expanduser()
+    until = time.monotonic() + 60
+    while not all(any(home.glob(folder)) for folder in folders):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert ends.end(timeout=60).returncode == 0
+    assert [any(home.glob(folder)) for folder in folders] == [False, True]
+    assert goes_on.process.poll() is None
+    assert os.getsid(goes_on.process.pid) == goes_on.process.pid
+    goes_on.kill()
+    assert goes_on.process.poll() == -signal.SIGKILL
+    for left in home.glob(folders[1]):
+        shutil.rmtree(left)
 
 
 @pytest.fixture
