@@ -13,7 +13,7 @@ from ansible_collections.selfhost.fleet.plugins.filter.edge import edge_server, 
 from ansible_collections.selfhost.fleet.plugins.filter.report import table
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import other_slot
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout import own_gates, sticky
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.back import RESTORE
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.cut_off import RESTORE
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.news import news, one_reason
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import (
     Limits,

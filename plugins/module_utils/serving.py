@@ -26,8 +26,8 @@ def notes(folder: Path = NOTES) -> list[dict[str, Any]]:
 def serving(folder: Path = NOTES, records: Path = RECORDS) -> dict[str, dict[str, Any]]:
     """By service: its slot and version (components of a service on a host have the same), their notes, and those of what other slots have kept.
 
-    And the rollouts of it that were begun and have no end (`id`, `version` and `strategy`), newest last; and of those that are done, from which version back to
-    which the way is known to be open (`present` and `former`).
+    And the rollouts of it that were begun and have no end (`id`, `version`, `former` and `strategy`), newest last; and of those that are done, from
+    which version back to which the way is known to be open (`present` and `former`).
     """
     found: dict[str, dict[str, Any]] = {}
     for note in notes(folder):
@@ -72,7 +72,7 @@ def rolled_out(folder: Path) -> dict[str, list[dict[str, str]]]:
             to, former = str(record["to"]["version"]), str((record["from"] or {}).get("version", ""))
             if record["outcome"] == "unfinished":
                 strategy = str(record.get("strategy", ""))
-                unfinished.append({"id": str(record["id"]), "version": to, "strategy": strategy})
+                unfinished.append({"id": str(record["id"]), "version": to, "former": former, "strategy": strategy})
             if record["outcome"] == "done" and record.get("way_back"):
                 ways_back.append({"present": to, "former": former})
         except (ValueError, KeyError, TypeError):

@@ -16,9 +16,9 @@ import pytest
 from fleetbed.engine import Completed
 from fleetbed.host import Host
 from fleetbed.paths import REPOSITORY
-from fleetbed.runner import Ansible, Run
+from fleetbed.runner import Ansible, Run, Running
 from fleetbed.service import DOMAIN, SHARED_SETTINGS, fluxbase
-from fleetbed.upgrade import OLD, VARIANTS, nothing_is_left_of_the_rehearsal, schema, version
+from fleetbed.upgrade import OLD, VARIANTS, nothing_is_left_of_the_rehearsal, once_in, schema, version
 
 UNIT = "fluxbase-server@blue.service"
 CA_ON_CLIENT = "/root/fleet-ca.pem"
@@ -126,11 +126,16 @@ class Fleet:
     def names(self) -> set[str]:
         return {app.name for app in self.apps}
 
-    def run(self, playbook: str = "site", *, apps: list[Host] | None = None, **options: Any) -> Run:
-        groups = {"edge": [self.edge], "app": self.apps if apps is None else apps, "postgres": [self.database]}
-        variables = {**self.variables, **options.pop("changes", {})}
-        path = REPOSITORY / "playbooks" / f"{playbook}.yml"
-        return self.ansible.playbook(path, self.hosts, groups=groups, variables=variables, **options)
+    def run(self, playbook: str = "site", **options: Any) -> Run:
+        return self.ansible.playbook(*self._of_a_run(playbook, options), **options)
+
+    def start(self, playbook: str, **options: Any) -> Running:
+        return self.ansible.start(*self._of_a_run(playbook, options), **options)
+
+    def _of_a_run(self, playbook: str, options: dict[str, Any]) -> tuple[Path, list[Host]]:
+        options["groups"] = {"edge": [self.edge], "app": options.pop("apps", self.apps), "postgres": [self.database]}
+        options["variables"] = {**self.variables, **options.pop("changes", {})}
+        return REPOSITORY / "playbooks" / f"{playbook}.yml", self.hosts
 
     def curl(self, path: str, *options: str) -> Completed:
         command = ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", "--cacert", CA_ON_CLIENT]
@@ -284,13 +289,25 @@ def test_users_do_not_notice_a_changed_setting(fleet: Fleet) -> None:
     assert set(came) == {f"200 {name}" for name in fleet.names}
 
 
-def test_users_do_not_notice_a_rolling_upgrade_and_the_way_back(fleet: Fleet) -> None:
-    """One host after the other, while the other one serves; rehearsed before with a copy of the database on its own host."""
-    service = fleet.variables["fleet_services"]["fluxbase"]
+def former(fleet: Fleet) -> dict[str, Any]:
+    """The inventory with the other version, and less patience."""
     rollout = {"strategy": "rolling", "soak": 1, "drain": 5, "interval": 1}
-    former = {**service, **version(fleet.ansible.folder, OLD), "rollout": rollout}
+    entry = {**fleet.variables["fleet_services"]["fluxbase"], **version(fleet.ansible.folder, OLD), "rollout": rollout}
+    return {"fleet_services": {"fluxbase": entry}}
+
+
+def test_users_do_not_notice_a_rolling_upgrade(fleet: Fleet) -> None:
+    """One host after the other, while the other one serves; rehearsed before with a copy of the database on its own host.
+
+    Two controllers before it were gone in the middle of that: when the copy was being made, and when the release was tried on it.
+    """
     with fleet.traffic() as came:
-        run = fleet.run("upgrade", changes={"fleet_services": {"fluxbase": former}})
+        for seconds in (0.7, 5):
+            running = fleet.start("upgrade", changes=former(fleet))
+            once_in(running, "rehearse")
+            time.sleep(seconds)
+            running.kill()
+        run = fleet.run("upgrade", changes=former(fleet))
     begun = run.of("Remember what was begun").result["ansible_facts"]["rollout_begun"]
     assert [(step["phase"], step["hosts"]) for step in begun if step["phase"] in ("start", "finish")] == [
         (phase, [app.name]) for app in fleet.apps for phase in ("start", "finish")
@@ -301,9 +318,35 @@ def test_users_do_not_notice_a_rolling_upgrade_and_the_way_back(fleet: Fleet) ->
         nothing_is_left_of_the_rehearsal(host)
     assert fleet.versions() == dict.fromkeys(fleet.names, OLD)
     assert set(came) == {f"200 {name}" for name in fleet.names}
+
+
+def cut_off_between_two_hosts(fleet: Fleet, options: list[str]) -> None:
+    """The controller of a rollback is gone when the first host has gone back and the second one has not."""
+    first, second = fleet.apps
+    note = "/etc/selfhost/services/fluxbase-server.json"
+    before = second.read(note)
+    second.root("systemd-run --quiet --unit=holds flock /var/lib/selfhost/transactions/.lock sleep 600")
+    running = fleet.start("rollback", changes=former(fleet), options=options)
+    once_in(running, "adopt")
+    until = time.monotonic() + 60
+    while json.loads(first.read(note))["slot"] == json.loads(before)["slot"]:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    running.kill()
+    # What the controller had begun there waits, and would go on.
+    second.root("pkill --signal KILL --exact python3; systemctl stop holds")
+    assert second.read(note) == before
+
+
+def test_a_rollback_that_is_cut_off_between_two_hosts_is_taken_back_or_finished_on_both(fleet: Fleet) -> None:
+    service = fleet.variables["fleet_services"]["fluxbase"]
     options = ["-e", "service=fluxbase", "-e", "no_way_back=fluxbase"]
     with fleet.traffic() as came:
-        fleet.run("rollback", changes={"fleet_services": {"fluxbase": former}}, options=options)
+        cut_off_between_two_hosts(fleet, options)
+        fleet.run("upgrade", changes=former(fleet))
+        assert fleet.versions() == dict.fromkeys(fleet.names, OLD)
+        cut_off_between_two_hosts(fleet, options)
+        fleet.run("rollback", changes=former(fleet), options=options)
     assert fleet.versions() == dict.fromkeys(fleet.names, service["version"])
     assert set(came) == {f"200 {name}" for name in fleet.names}
     assert fleet.run().changed == []

@@ -42,7 +42,7 @@ def test_a_host_of_a_service_with_a_kept_release_and_a_rollout_that_was_cut_off(
             "version": "2.0",
             "notes": [note("green", "2.0")],
             "kept": [note("blue", "1.0")],
-            "unfinished": [{"id": "2", "version": "3.0", "strategy": "rolling"}],
+            "unfinished": [{"id": "2", "version": "3.0", "former": "", "strategy": "rolling"}],
             "ways_back": [{"present": "2.0", "former": "1.0"}],
         }
     }

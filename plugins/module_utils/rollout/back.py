@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from ..plan.compute import Plan
 from ..plan.findings import Findings
 from ..plan.model import Data
+from . import cut_off
+from .cut_off import ROLLBACK
 from .fleet import Fleet, Rollouts, Serving, database_of, entries_of, http_ports, limits_of
 from .schedule import Limits, Step, back_from_rollback, rollback
-
-# What the ledger has in place of a strategy.
-ROLLBACK = "rollback"
-RESTORE = "restore"  # a rollback to the copy of the database
 
 
 def rollbacks(fleet: Fleet, serving: Serving, *, only: str, restore: str = "", accepted: str = "") -> Rollouts:
@@ -24,6 +22,7 @@ def rollbacks(fleet: Fleet, serving: Serving, *, only: str, restore: str = "", a
     or it is tried because `accepted` names the service.
     """
     found = Rollouts()
+    fleet, serving = cut_off.as_before(fleet, serving, only)
     home = fleet.plan()
     hosts = [host for host, own in home.hosts.items() if entries_of(own, only)]
     if home.findings:
@@ -47,7 +46,7 @@ def rollbacks(fleet: Fleet, serving: Serving, *, only: str, restore: str = "", a
     if restore and database is None:
         found.findings.add("restore", f"{only} has no database in this fleet", "Leave restore out")
     if not restore:
-        check_cut_off(serving, only, hosts, found.findings)
+        cut_off.check(serving, only, hosts, found.findings)
     if database and not restore and accepted != only:
         _check_way_back(only, hosts, serving, found.findings)
     if found.findings:
@@ -66,40 +65,22 @@ def rollbacks(fleet: Fleet, serving: Serving, *, only: str, restore: str = "", a
 
 
 def restore_taken_back(
-    fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str], cut_off: str
+    fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str], begun_as: str
 ) -> Data:
     """From wherever a rollback to the copy of the database was cut off, by its name in the ledger: to the slots that served before it, and their data."""
     database = database_of(home, name) or {"host": None}
-    rollout = _rollout(fleet, home, serving, name, hosts, {**database, "cut_off": cut_off})
-    # As if it had come as far as it can come without another slot in its place.
+    rollout = _rollout(fleet, home, serving, name, hosts, {**database, "cut_off": begun_as})
+    # As if it had come as far as it can come without an end.
     begun = [
         Step(phase="unpack", hosts=(str(database["host"]),)),
         Step(phase="stop", hosts=tuple(hosts)),
         Step(phase="swap", hosts=(str(database["host"]),)),
         Step(phase="revive", hosts=tuple(hosts)),
         Step(phase="traffic", hosts=tuple(hosts)),
+        Step(phase="adopt", hosts=tuple(hosts)),
     ]
     steps = [step.as_data() for step in back_from_rollback(begun, hosts, Limits(**rollout["limits"]))]
     return {**rollout, "strategy": "as before", "to": rollout["from"], "steps": steps}
-
-
-def check_cut_off(serving: Serving, name: str, hosts: Sequence[str], findings: Findings) -> None:
-    """Where a database may have changed its name and nobody serves, there are two ways out, and no other rollout is one."""
-    for host in hosts:
-        entry = serving[host].get(name, {})
-        if any(is_open_restore(each, entry) for each in entry.get("unfinished", [])):
-            findings.add(
-                f"fleet_services.{name}",
-                f"a rollback of {name} to the copy of its database was cut off on {host}",
-                f"Run rollback.yml with the same restore again, which finishes it; or have {entry['version']} in the inventory and run upgrade.yml, "
-                "which takes it back",
-            )
-            return
-
-
-def is_open_restore(unfinished: Data, entry: Data) -> bool:
-    """Whether it is a rollback to the copy of the database that has not come as far as to another version that serves."""
-    return unfinished.get("strategy") == RESTORE and unfinished["version"] != str(entry["version"])
 
 
 def _rollout(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Sequence[str], database: Data) -> Data:
@@ -124,6 +105,7 @@ def _rollout(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Seque
         "steps": [step.as_data() for step in rollback(hosts, limits, restored_on=restored_on)],
         "before": (fleet.plan(live=live) if former.findings else former).hosts,
         "after": home.hosts,
+        "present": {host: serving[host][name]["notes"] for host in hosts},
         "former": kept,
         "leaving": {host: http_ports(home.hosts[host], name) for host in hosts},
         "starting": {},

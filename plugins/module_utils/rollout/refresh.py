@@ -83,6 +83,7 @@ def _refresh(fleet: Fleet, serving: Serving, name: str, hosts: list[str]) -> Dat
         "steps": [step.as_data() for step in steps],
         "before": before.hosts,
         "after": after.hosts,
+        "present": {host: serving[host][name]["notes"] for host in hosts},
         "former": {host: serving[host][name]["notes"] for host in hosts},
         "leaving": {host: http_ports(before.hosts[host], name) for host in hosts},
         "starting": {host: starting_slice(after.hosts[host], name, slots[host]) for host in hosts},

@@ -13,8 +13,9 @@ from ..plan.compute import Plan
 from ..plan.findings import Findings
 from ..plan.model import Data, other_slot
 from ..plan.network import REHEARSAL_PORT
-from . import own_gates
-from .back import ROLLBACK, check_cut_off, is_open_restore, restore_taken_back
+from . import cut_off, own_gates
+from .back import restore_taken_back
+from .cut_off import ROLLBACK
 from .fleet import (
     Fleet,
     Rollouts,
@@ -42,16 +43,24 @@ def rollouts(fleet: Fleet, serving: Serving, *, only: str = "") -> Rollouts:
         return found
     for name in [only] if only else list(services):
         hosts = [host for host, own in home.hosts.items() if entries_of(own, name)]
-        behind = [
-            host for host in hosts if not _runs(serving[host].get(name, {}), entries_of(home.hosts[host], name)[0])
-        ]
-        cut_off = [host for host in hosts if host not in behind and serving[host][name].get("unfinished")]
+        behind = _behind(home, serving, name, hosts)
+        unfinished = [host for host in hosts if serving[host].get(name, {}).get("unfinished")]
+        if behind and cut_off.is_between(serving, name, hosts):
+            former_fleet, former = cut_off.as_before(fleet, serving, name)
+            if not _behind(home, former, name, hosts):
+                found.items.append(_taken_back(former_fleet, former_fleet.plan(), former, name, unfinished))
+                continue
         if behind:
             rollout = _rollout(fleet, home, serving, name, behind, found.findings)
             found.items += [rollout] if rollout else []
-        elif cut_off:
-            found.items.append(_taken_back(fleet, home, serving, name, cut_off))
+        elif unfinished:
+            found.items.append(_taken_back(fleet, home, serving, name, unfinished))
     return found
+
+
+def _behind(home: Plan, serving: Serving, name: str, hosts: Sequence[str]) -> list[str]:
+    """Hosts that run another version than the inventory's."""
+    return [host for host in hosts if not _runs(serving[host].get(name, {}), entries_of(home.hosts[host], name)[0])]
 
 
 def _rollout(
@@ -62,7 +71,7 @@ def _rollout(
     strategy = wanted.get("rollout", {}).get("strategy") or default_strategy(entries)
     variable = f"fleet_services.{name}"
     _check(variable, wanted, strategy, entries, hosts, serving, name, findings)
-    check_cut_off(serving, name, hosts, findings)
+    cut_off.check(serving, name, hosts, findings)
     if findings:
         return None
     slots = {host: str(serving[host][name]["slot"]) for host in hosts}
@@ -105,6 +114,7 @@ def _rollout(
         ],
         "before": _before(fleet, name, home, serving, hosts).hosts,
         "after": after.hosts,
+        "present": {host: serving[host][name]["notes"] for host in hosts},
         "former": {host: serving[host][name]["notes"] for host in hosts},
         "leaving": {host: http_ports(home.hosts[host], name) for host in hosts},
         "starting": {host: starting_slice(after.hosts[host], name, slots[host]) for host in hosts},
@@ -145,7 +155,7 @@ def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Se
     phases = ("stop", "start", "traffic") if alone else ("start", "traffic", "finish")
     begun = [Step(phase=phase, hosts=tuple(hosts)) for phase in phases]
     open_ones = [(host, each) for host in hosts for each in serving[host][name]["unfinished"]]
-    restores = [str(each["id"]) for host, each in open_ones if is_open_restore(each, serving[host][name])]
+    restores = [str(each["id"]) for host, each in open_ones if cut_off.is_open_restore(each, serving[host][name])]
     if restores:
         return restore_taken_back(fleet, home, serving, name, hosts, restores[-1])
     settles = all(each["version"] == str(serving[host][name]["version"]) for host, each in open_ones)
@@ -165,6 +175,7 @@ def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Se
         "steps": [step.as_data() for step in steps],
         "before": home.hosts,
         "after": after.hosts,
+        "present": {host: serving[host][name]["notes"] for host in hosts},
         "former": {host: serving[host][name]["notes"] for host in hosts},
         "leaving": {},
         "starting": {host: starting_slice(after.hosts[host], name, str(serving[host][name]["slot"])) for host in hosts},

@@ -20,6 +20,7 @@
 | settle | the edges let go of the slot that stood in |
 | revive | the old slot starts again, as it was |
 | adopt | the old slot is the one that serves, as before; the new one stops |
+| readopt | the slot that served before a rollback is again the one that serves; the other one stops |
 | discard | what the new slot read is taken away |
 | halt | a slot that was started stops, as it could not take over |
 | unpack | the copy of the database is unpacked beside it |
@@ -246,8 +247,11 @@ def back_from_rollback(done: Sequence[Step], hosts: Sequence[str], limits: Limit
     revived = [host for host in hosts if _touched(done, "revive", host)]
     halted = [Step(phase="halt", hosts=tuple(revived), seconds=limits.stop)] if revived else []
     databases = {phase: _hosts_of(done, phase) for phase in ("unpack", "swap")}
+    adopted = _hosts_of(done, "adopt")
+    readopted = [Step(phase="readopt", hosts=adopted, seconds=limits.stop)] if adopted else []
     if not databases["unpack"]:
-        return moved + halted
+        resumed = [Step(phase="resume", hosts=adopted, seconds=limits.start)] if adopted else []
+        return resumed + moved + (readopted or halted)
     # Nobody serves, or by a database that goes away: the other way round.
     steps = halted
     if databases["swap"]:
@@ -255,7 +259,7 @@ def back_from_rollback(done: Sequence[Step], hosts: Sequence[str], limits: Limit
     stopped = [host for host in hosts if _touched(done, "stop", host)]
     if stopped:
         steps.append(Step(phase="resume", hosts=tuple(stopped), seconds=limits.start))
-    return [*steps, *moved, Step(phase="forget", hosts=databases["unpack"])]
+    return [*steps, *moved, *readopted, Step(phase="forget", hosts=databases["unpack"])]
 
 
 def settled(hosts: Sequence[str], share: int) -> Step:

@@ -42,6 +42,10 @@ def serving(version: str, **slots: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def unfinished(version: str, strategy: str = "blue_green", former: str = "2026.3.6") -> list[dict[str, str]]:
+    return [{"id": "x", "version": version, "former": former, "strategy": strategy}]
+
+
 def fleet_of(inventory: Inventory, says: dict[str, Any]) -> tuple[Fleet, dict[str, Any]]:
     """With what its hosts say."""
     hosts = {name: says.get(name, {}) for name in inventory.hosts}
@@ -135,7 +139,7 @@ def test_a_slot_that_has_lost_its_traffic_stands_in_where_it_is_guarded() -> Non
 def cut_off(version: str) -> dict[str, Any]:
     says = serving("2026.3.4", web1="blue")
     says["web1"]["fluxbase"]["notes"][0]["probe"] = {"kind": "http", "url": "http://127.0.0.1:8081/health"}
-    says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": version}]
+    says["web1"]["fluxbase"]["unfinished"] = unfinished(version)
     return says
 
 
@@ -147,15 +151,15 @@ def test_before_a_slot_gets_another_version_than_the_one_that_was_cut_off_its_tr
 
 def test_one_that_was_cut_off_is_taken_back_from_wherever_it_came() -> None:
     says = serving("2026.3.6", web1="blue")
-    says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": "2026.3.7"}]
+    says["web1"]["fluxbase"]["unfinished"] = unfinished("2026.3.7")
     names = [step["name"] for step in one(one_host(), says)["steps"]]
     assert names == ["revive web1", "traffic web1 0 %", "adopt web1", "discard web1"]
     # A rollback had filled no slot: the one it was on its way to is kept as it was.
-    says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": "2026.3.4", "strategy": "rollback"}]
+    says["web1"]["fluxbase"]["unfinished"] = unfinished("2026.3.4", "rollback")
     names = [step["name"] for step in one(one_host(), says)["steps"]]
     assert names == ["revive web1", "traffic web1 0 %", "adopt web1"]
     # Nothing is taken back of one that had but to settle, and what the other slot has kept is there for a rollback.
-    says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": "2026.3.6"}]
+    says["web1"]["fluxbase"]["unfinished"] = unfinished("2026.3.6")
     rollout = one(one_host(), says)
     assert [step["name"] for step in rollout["steps"]] == ["settle web1"]
     servers = shared_traffic(rollout, "web1", rollout["steps"][0]["shares"])["edge"]["sites"][0]["upstreams"][0][
@@ -202,11 +206,18 @@ def test_a_rollback_without_a_copy_goes_only_where_the_former_release_is_known_t
 
 def test_a_restore_that_was_cut_off_is_finished_or_taken_back_and_nothing_else_is_begun() -> None:
     says = kept(("2026.3.6", "2026.3.4"))
-    says["web1"]["fluxbase"]["unfinished"] = [{"id": "x", "version": "2026.3.4", "strategy": "restore"}]
+    says["web1"]["fluxbase"]["unfinished"] = unfinished("2026.3.4", "restore")
     # The version that serves is wanted: everything as it was, the database before the slot that works with it.
     rollout = one(one_host(), says)
     names = [step["name"] for step in rollout["steps"]]
-    assert names == ["halt web1", "swap_back web1", "resume web1", "traffic web1 100 %", "forget web1"]
+    assert names == [
+        "halt web1",
+        "swap_back web1",
+        "resume web1",
+        "traffic web1 100 %",
+        "readopt web1",
+        "forget web1",
+    ]
     assert (rollout["kind"], rollout["to"], rollout["copy"]["cut_off"]) == ("rollback", rollout["from"], "x")
     assert recorded_strategy(rollout) == "rollback"
     servers = _servers(shared_traffic(rollout, "web1", rollout["steps"][3]["shares"]), "fluxbase")
@@ -220,8 +231,79 @@ def test_a_restore_that_was_cut_off_is_finished_or_taken_back_and_nothing_else_i
     for made in (found(one_host(), says, "fluxbase", restore=""), found(older, says)):
         assert "was cut off on web1" in made.findings.text() and "which takes it back" in made.findings.text()
     # With the other version serving it had but to be written down.
-    says["web1"]["fluxbase"] |= {"version": "2026.3.4", "slot": "blue"}
+    says["web1"]["fluxbase"] |= {"version": "2026.3.4", "slot": "blue", "notes": [note("blue", "2026.3.4")]}
+    says["web1"]["fluxbase"]["kept"] = [note("green", "2026.3.6")]
     assert found(one_host(), says).findings.items == []
+
+
+def gone_back(strategy: str, *hosts: str) -> dict[str, Any]:
+    """Three hosts on which a rollback from 2026.3.6 has no end; these had gone back when it was cut off."""
+    says = {}
+    for host in ("app1", "app2", "app3"):
+        notes = [note("green", "2026.3.6"), note("blue", "2026.3.4")]
+        serves, idle = reversed(notes) if host in hosts else notes
+        says[host] = {
+            "fluxbase": {
+                "slot": serves["slot"],
+                "version": serves["version"],
+                "notes": [serves],
+                "kept": [idle],
+                "unfinished": unfinished("2026.3.4", strategy),
+                "ways_back": [{"present": "2026.3.6", "former": "2026.3.4"}],
+            }
+        }
+    return says
+
+
+def ports(rollout: dict[str, Any], share: int) -> set[int]:
+    """Where an edge sends requests to, with this share on the new slots."""
+    servers = _servers(shared_traffic(rollout, "edge1", dict.fromkeys(rollout["hosts"], share)), "fluxbase")
+    return {server["port"] for each in servers.values() for server in each}
+
+
+@pytest.mark.parametrize("hosts", [("app1",), ("app2", "app3"), ("app1", "app2", "app3")])
+@pytest.mark.parametrize(("strategy", "restore"), [("rollback", ""), ("restore", "20260101-000000-2026.3.6")])
+def test_the_same_rollback_again_takes_all_hosts_to_the_same_version(
+    strategy: str, restore: str, hosts: tuple[str, ...]
+) -> None:
+    (again,) = found(three_tiers(), gone_back(strategy, *hosts), "fluxbase", restore=restore).items
+    (whole,) = found(three_tiers(), gone_back(strategy), "fluxbase", restore=restore).items
+    assert again == whole
+    assert {entry["version"] for entry in again["to"].values()} == {"2026.3.4"}
+    assert {entry["slot"] for entry in again["from"].values()} == {"green"}
+    assert (ports(again, 0), ports(again, 100)) == ({8081}, {8082})
+
+
+@pytest.mark.parametrize("hosts", [("app1",), ("app2", "app3")])
+def test_a_rollback_of_which_some_hosts_had_gone_back_is_taken_back_on_all(hosts: tuple[str, ...]) -> None:
+    rollout = one(three_tiers(), gone_back("rollback", *hosts))
+    every = "app1, app2, app3"
+    shares = ", ".join(f"{host} 0 %" for host in ("app1", "app2", "app3"))
+    assert [step["name"] for step in rollout["steps"]] == [f"revive {every}", f"traffic {shares}", f"adopt {every}"]
+    assert {entry["version"] for entry in rollout["to"].values()} == {"2026.3.6"}
+    assert {each["slot"] for notes in rollout["former"].values() for each in notes} == {"green"}
+    assert ports(rollout, 0) == {8082}
+    restored = one(three_tiers(), gone_back("restore", *hosts))
+    assert [step["phase"] for step in restored["steps"]] == [
+        "halt",
+        "swap_back",
+        "resume",
+        "traffic",
+        "readopt",
+        "forget",
+    ]
+    assert {each["slot"] for notes in restored["present"].values() for each in notes} == {"green"}
+    assert ports(restored, 100) == {8082}
+    # Another version meets a database of either kind.
+    older = three_tiers()
+    older.variables["fleet_services"]["fluxbase"]["version"] = "2026.3.5"
+    assert "was cut off on" in found(older, gone_back("restore", *hosts)).findings.text()
+
+
+def test_hosts_that_have_all_gone_back_go_to_another_version_as_any_others() -> None:
+    says = gone_back("restore", "app1", "app2", "app3")
+    phases = [step["phase"] for step in one(three_tiers(), says)["steps"]]
+    assert "install" in phases and "swap_back" not in phases
 
 
 def test_a_copy_of_the_database_is_made_unless_it_is_switched_off() -> None:
