@@ -139,7 +139,7 @@ def lanes(steps: Iterable[Step]) -> list[tuple[list[Step], int]]:
     for step in steps:
         alone = step.part == "environment" or step.name.startswith("pytest integration")
         found[step.part if alone else "small"].append(step)
-    widths = {"environment": 1, "small": SIDE_BY_SIDE, "integration": 1}
+    widths = {"environment": 2, "small": SIDE_BY_SIDE, "integration": 1}
     return [(lane, min(widths[name], len(lane))) for name, lane in found.items() if lane]
 
 

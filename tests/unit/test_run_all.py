@@ -150,7 +150,7 @@ def test_a_tool_that_is_missing_fails_its_step(tmp_path: Path) -> None:
 
 def test_environments_come_first_and_integration_has_the_machine_for_itself() -> None:
     found = [(names(lane), width) for lane, width in lanes(THREE.steps())]
-    assert found[0] == (["environment, 3.12", "environment, 3.13"], 1)
+    assert found[0] == (["environment, 3.12", "environment, 3.13"], 2)
     assert found[1][1] == 3 and found[1][0][0] == "ruff" and found[1][0][-1] == "molecule debian13, 3.13"
     assert found[2] == (["pytest integration"], 1)
     assert [width for _lane, width in lanes(THREE.steps("site"))] == [1], "what it prints is shown as it comes"
