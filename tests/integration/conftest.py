@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "testbed"))
 # What these find is told as what tests find.
 pytest.register_assert_rewrite("fleetbed.upgrade")
 
+from fleetbed.equipped import equipped  # noqa: E402
 from fleetbed.host import Host  # noqa: E402
 from fleetbed.runner import Ansible  # noqa: E402
 
@@ -75,7 +76,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(", ".join(f"{name} {seconds}" for name, seconds in took.most_common()))
 
 
-def _create(stack: ExitStack, purpose: str, **options: object) -> Host:
+def _create(stack: ExitStack, purpose: str, *, has_packages: bool = False, **options: object) -> Host:
+    if has_packages:
+        options["tag"] = equipped()
     # The process number keeps tests that run side by side apart.
     host = Host.create(f"test-{os.getpid()}-{next(_numbers)}-{purpose}", **options)  # type: ignore[arg-type]
     stack.callback(host.remove)
@@ -84,7 +87,10 @@ def _create(stack: ExitStack, purpose: str, **options: object) -> Host:
 
 @pytest.fixture(scope="module")
 def new_host() -> Iterator[Callable[..., Host]]:
-    """Makes a further host: new_host(purpose, os="debian-12", publish=["8443:443"]); removed after the module."""
+    """Makes a further host: new_host(purpose, os="debian-12", publish=["8443:443"]); removed after the module.
+
+    With has_packages=True the role `baseline` has been there: for tests that are about something else than a first run.
+    """
     with ExitStack() as stack:
         yield lambda purpose="host", **options: _create(stack, purpose, **options)
 

@@ -27,7 +27,7 @@ COMPONENT = "/opt/fluxbase/server"
 @pytest.fixture(scope="module")
 def site(new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site that serves."""
-    made = Site.plan(new_host("faults"), client, tmp_path_factory.mktemp("faults"))
+    made = Site.plan(new_host("faults", has_packages=True), client, tmp_path_factory.mktemp("faults"))
     made.converge()
     return made
 

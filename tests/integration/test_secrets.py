@@ -96,7 +96,7 @@ def fleet_of(host: Host, client: Host, folder: Path, version: str = VERSION) -> 
 
 @pytest.fixture(scope="module")
 def fleet(new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return fleet_of(new_host("secrets"), client, tmp_path_factory.mktemp("secrets"))
+    return fleet_of(new_host("secrets", has_packages=True), client, tmp_path_factory.mktemp("secrets"))
 
 
 @pytest.fixture(scope="module")

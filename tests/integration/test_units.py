@@ -146,7 +146,9 @@ def site(
     entry = fluxbase(VERSIONS[request.param])
     folder = tmp_path_factory.mktemp("units")
     variables = {"fleet_local_ca_dir": str(folder / "ca"), "fleet_services": {"fluxbase": entry}}
-    converged = Site(new_host("units", os=request.param), Ansible(folder), variables)
+    converged = Site(
+        new_host("units", os=request.param, has_packages=request.param == "debian-13"), Ansible(folder), variables
+    )
     converged.run()
     return converged
 

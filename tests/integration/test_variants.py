@@ -35,7 +35,7 @@ def site(new_host: Callable[..., Host], client: Host, tmp_path_factory: pytest.T
     """A site that serves, by a definition with less patience."""
     folder = tmp_path_factory.mktemp("variants")
     impatient(folder)
-    made = Site.plan(new_host("variants"), client, folder)
+    made = Site.plan(new_host("variants", has_packages=True), client, folder)
     made.converge()
     return made
 

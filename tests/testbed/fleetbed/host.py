@@ -46,11 +46,13 @@ class Host:
     # Life
 
     @classmethod
-    def create(cls, name: str, *, os: str = DEFAULT_OS, publish: Sequence[str] = (), apt_cache: bool = True) -> Host:
-        """A host that has booted and answers over SSH."""
+    def create(
+        cls, name: str, *, os: str = DEFAULT_OS, publish: Sequence[str] = (), apt_cache: bool = True, tag: str = ""
+    ) -> Host:
+        """A host that has booted and answers over SSH; `tag` is another image than a fresh one of this release."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,50}", name):
             raise TestbedError(f"{name!r} is no name for a host: use small letters, digits and hyphens")
-        tag = image(os)
+        tag = tag or image(os)
         host = cls._start_container(name, os=os, tag=tag, publish=publish, apt_cache=apt_cache)
         try:
             host.put(f"/home/{USER}/.ssh/authorized_keys", keys.public_key(), mode="0600", owner=f"{USER}:{USER}")

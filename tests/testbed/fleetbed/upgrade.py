@@ -52,7 +52,7 @@ def impatient(folder: Path) -> None:
 def upgradable(new_host: Callable[..., Host], client: Host, folder: Path, name: str = "upgrade") -> Site:
     """A site that serves the former version, by a definition with less patience; `new_host` is the fixture of that name."""
     impatient(folder)
-    made = Site.plan(new_host(name), client, folder)
+    made = Site.plan(new_host(name, has_packages=True), client, folder)
     made.variables["fleet_services"]["fluxbase"] |= {
         **version(folder, OLD),
         "rollout": {"soak": 2, "drain": 5, "interval": 1, "rehearsal": "off"},
