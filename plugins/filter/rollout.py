@@ -12,7 +12,7 @@ from ansible_collections.selfhost.fleet.plugins.filter.components import compone
 from ansible_collections.selfhost.fleet.plugins.filter.edge import edge_server, edge_word
 from ansible_collections.selfhost.fleet.plugins.filter.report import table
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import other_slot
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout import own_gates, sticky
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout import own_gates, sticky, taken
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.cut_off import RESTORE
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.news import news, one_reason
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import (
@@ -233,6 +233,29 @@ def copy_text(copied: Data) -> str:
     return f"{copied['path']}, {copied['size'] / 2**20:.1f} MiB of {copied['database_size'] / 2**20:.1f}, {copied['checksum']}, {copied['seconds']} s"
 
 
+def steps_recorded(
+    rollout: Data,
+    host: str,
+    begun: list[Data],
+    failed: Data | None = None,
+    remarks: Iterable[Mapping[str, str]] = (),
+    warnings: Iterable[Any] = (),
+    *,
+    under_way: bool = False,
+) -> list[Data]:
+    """Argument `steps` of `rollout_record`; see module_utils/rollout/taken.py. `warnings` are those of the last stop on the host."""
+    return taken.recorded(
+        begun,
+        time.time(),
+        failed,
+        host=host,
+        hosts=rollout["hosts"],
+        remarks=remarks,
+        kill=kill_note(warnings),
+        under_way=under_way,
+    )
+
+
 def history_text(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
     """Rollouts as the hosts have recorded them, the newest first: a line for each, and one for each of its steps."""
     found = [
@@ -357,7 +380,7 @@ class FilterModule:
             "failed_step": failed_step,
             "stopped_units": stopped_units,
             "started_notes": started_notes,
-            "kill_note": kill_note,
+            "steps_recorded": steps_recorded,
             "way_back_failed": way_back_failed,
             "serves_again": serves_again,
             "rollout_news": rollout_news,

@@ -19,11 +19,11 @@ options:
     description:
       - V(begun) opens a record. Where O(id) has one already, it goes on with that, and returns RV(resumes). What was recorded stays, and that the
         rollout was taken up again is recorded too, by whom and when.
-      - V(step) notes a step by its name. First with O(outcome=started), then with another outcome.
-      - V(ended) notes how the rollout ended.
+      - V(taken) notes O(steps).
+      - V(ended) notes how the rollout ended, and O(steps) before that.
       - V(read) returns what there is.
     type: str
-    choices: [begun, step, ended, read]
+    choices: [begun, taken, ended, read]
     required: true
   service:
     description: Name of the service. Required but for O(state=read), where all services are read without it.
@@ -59,18 +59,36 @@ options:
       slot:
         description: Its slot.
         type: str
-  step:
-    description: Name of the step. Required for O(state=step). One that is started again has another try.
-    type: str
+  steps:
+    description: Steps in their order. What is noted already is not noted again, so they may be all that there are by now.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Its name. One that is started again has another try.
+        type: str
+        required: true
+      outcome:
+        description: What it has come to.
+        type: str
+        choices: [started, done, failed]
+        required: true
+      seconds:
+        description: How long it took. Without it, the time since it was started.
+        type: float
+      ago:
+        description: How many seconds ago it came to that.
+        type: float
+        default: 0
+      comment:
+        description: What there is to say of it, as O(comment) is of the end.
+        type: str
+        default: ""
   outcome:
-    description:
-      - Of a step V(started), V(done) or V(failed); of the rollout V(done), V(rolled_back) or V(failed).
-      - Required for O(state=step) and O(state=ended).
+    description: How the rollout ended. Required for O(state=ended).
     type: str
-    choices: [started, done, rolled_back, failed]
-  seconds:
-    description: How long the step took. Without it, the time since it was started.
-    type: float
+    choices: [done, rolled_back, failed]
   comment:
     description: What there is to say of it. What looks like a password or a token is taken out, and only the last 2000 characters are kept.
     type: str
@@ -117,11 +135,17 @@ EXAMPLES = r"""
 
 - name: The new release is about to be started
   selfhost.fleet.rollout_record:
-    {state: step, service: fluxbase, id: 20261121-1450-fluxbase-2026.3.6, step: start, outcome: started}
+    state: taken
+    service: fluxbase
+    id: 20261121-1450-fluxbase-2026.3.6
+    steps: [{name: start, outcome: started}]
 
 - name: The new release answers
   selfhost.fleet.rollout_record:
-    {state: step, service: fluxbase, id: 20261121-1450-fluxbase-2026.3.6, step: start, outcome: done}
+    state: taken
+    service: fluxbase
+    id: 20261121-1450-fluxbase-2026.3.6
+    steps: [{name: start, outcome: done}, {name: gate, outcome: done, seconds: 4.2}]
 
 - name: It did not go well
   selfhost.fleet.rollout_record:
@@ -215,35 +239,36 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.ledger impo
 )
 
 PLACE = {"type": "dict", "options": {"version": {"type": "str", "required": True}, "slot": {"type": "str"}}}
+STEP = {
+    "name": {"type": "str", "required": True},
+    "outcome": {"type": "str", "choices": list(STEP_OUTCOMES), "required": True},
+    "seconds": {"type": "float"},
+    "ago": {"type": "float", "default": 0},
+    "comment": {"type": "str", "default": ""},
+}
 ARGUMENTS = {
-    "state": {"type": "str", "choices": ["begun", "step", "ended", "read"], "required": True},
+    "state": {"type": "str", "choices": ["begun", "taken", "ended", "read"], "required": True},
     "service": {"type": "str"},
     "id": {"type": "str"},
     "operator": {"type": "str"},
     "strategy": {"type": "str"},
     "from": PLACE,
     "to": PLACE,
-    "step": {"type": "str"},
-    "outcome": {"type": "str", "choices": ["started", "done", "rolled_back", "failed"]},
-    "seconds": {"type": "float"},
+    "steps": {"type": "list", "elements": "dict", "options": STEP, "default": []},
+    "outcome": {"type": "str", "choices": list(OUTCOMES)},
     "comment": {"type": "str", "default": ""},
     "way_back": {"type": "bool", "default": False},
     "limit": {"type": "int", "default": 20},
 }
 NEEDED = [
     ("state", "begun", ["service", "id", "operator", "strategy", "to"]),
-    ("state", "step", ["service", "id", "step", "outcome"]),
+    ("state", "taken", ["service", "id"]),
     ("state", "ended", ["service", "id", "outcome"]),
 ]
 
 
 def converge(params: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
-    service, identifier, outcome = (params[name] for name in ("service", "id", "outcome"))
-    possible = {"step": STEP_OUTCOMES, "ended": OUTCOMES}.get(params["state"])
-    if possible and outcome not in possible:
-        raise RolloutError(
-            f"outcome: with state={params['state']} it is one of {', '.join(possible)}, and not {outcome}"
-        )
+    service, identifier = params["service"], params["id"]
     match params["state"]:
         case "begun":
             return ledger.begin(
@@ -254,12 +279,17 @@ def converge(params: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
                 before=params["from"],
                 after=params["to"],
             ).as_result()
-        case "step":
-            return ledger.step(
-                service, identifier, params["step"], outcome, seconds=params["seconds"], message=params["comment"]
-            ).as_result()
+        case "taken":
+            return ledger.steps(service, identifier, params["steps"]).as_result()
         case "ended":
-            return ledger.end(service, identifier, outcome, params["comment"], way_back=params["way_back"]).as_result()
+            return ledger.end(
+                service,
+                identifier,
+                params["outcome"],
+                params["comment"],
+                way_back=params["way_back"],
+                steps=params["steps"],
+            ).as_result()
         case _:
             return ledger.read(service, limit=params["limit"])
 

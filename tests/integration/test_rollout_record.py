@@ -55,15 +55,16 @@ def lock(ansible: Ansible, host: Host, options: dict[str, Any] | None = None, **
 
 def test_check_mode_on_a_bare_host(ansible: Ansible, target: Host) -> None:
     assert record(ansible, target, BEGUN, check=True)["changed"]
-    step = {"state": "step", **ROLLOUT, "step": "start", "outcome": "started"}
+    step = {"state": "taken", **ROLLOUT, "steps": [{"name": "start", "outcome": "started"}]}
     assert record(ansible, target, step, check=True)["changed"]
     assert lock(ansible, target, check=True)["holder"]["what"] == "upgrade of notes"
     assert target.root(f"ls -d {ROLLOUTS} {FILE}", check=False).stdout == ""
 
 
 def test_a_rollout_is_recorded(ansible: Ansible, target: Host) -> None:
+    said = {"name": "start", "comment": "postgresql://n:hunter2@db/n"}
     steps = [
-        {"state": "step", **ROLLOUT, "step": "start", "outcome": outcome, "comment": "postgresql://n:hunter2@db/n"}
+        {"state": "taken", **ROLLOUT, "steps": [{**said, "outcome": outcome}, {"name": "gate", "outcome": outcome}]}
         for outcome in ("started", "done")
     ]
     tasks = [{"name": f"step {n}", RECORD: options} for n, options in enumerate([BEGUN, *steps, steps[-1]])]
@@ -74,7 +75,7 @@ def test_a_rollout_is_recorded(ansible: Ansible, target: Host) -> None:
     ended = record(ansible, target, {"state": "ended", **ROLLOUT, "outcome": "done"})
     assert ended["unfinished"] == []
     found = record(ansible, target, {"state": "read"})["records"]
-    assert [(item["outcome"], item["steps"][0]["outcome"]) for item in found] == [("done", "done")]
+    assert [(item["outcome"], *(step["outcome"] for step in item["steps"])) for item in found] == [("done",) * 3]
     text = target.read(f"{ROLLOUTS}/notes/one.json")
     assert json.loads(text) == found[0]
     assert "hunter2" not in text
@@ -88,13 +89,16 @@ def test_a_damaged_record_is_said(ansible: Ansible, target: Host) -> None:
     target.root(f"truncate -s 40 {ROLLOUTS}/notes/one.json")
     damaged = record(ansible, target, {"state": "read", "service": "notes"})["damaged"]
     assert [(item["service"], item["id"]) for item in damaged] == [("notes", "one")]
-    step = {"state": "step", **ROLLOUT, "step": "start", "outcome": "started"}
+    step = {"state": "taken", **ROLLOUT, "steps": [{"name": "start", "outcome": "started"}]}
     assert "is damaged" in record(ansible, target, step, expect_failure=True)["msg"]
 
 
 def test_a_mistake_names_the_option(ansible: Ansible, target: Host) -> None:
     options = {"state": "ended", **ROLLOUT, "outcome": "started"}
-    assert "outcome: with state=ended" in record(ansible, target, options, expect_failure=True)["msg"]
+    assert (
+        "value of outcome must be one of: done, rolled_back, failed"
+        in record(ansible, target, options, expect_failure=True)["msg"]
+    )
 
 
 def test_one_run_holds_it_in_all_its_tasks(ansible: Ansible, target: Host) -> None:

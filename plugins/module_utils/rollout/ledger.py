@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -226,20 +226,50 @@ class Ledger:
     def step(
         self, service: str, identifier: str, name: str, outcome: str, *, seconds: float | None = None, message: str = ""
     ) -> Outcome:
+        """One alone, which has just come to that."""
+        return self.steps(
+            service, identifier, [{"name": name, "outcome": outcome, "seconds": seconds, "comment": message}]
+        )
+
+    def steps(self, service: str, identifier: str, steps: Sequence[Data]) -> Outcome:
+        """Those that are noted already stay as they are. Of each `name` and `outcome`, and optionally `seconds` (how long it took), `ago` and `comment`."""
         with self._alone(service):
             path = self._path(service, identifier)
             record = self._begun(path)
-            changed = record is None or record.note(
-                name, outcome, moment=self._clock(), seconds=seconds, message=plain(message)
-            )
+            return self._keep(path, record, changed=record is None or self._note(record, steps))
+
+    def end(
+        self,
+        service: str,
+        identifier: str,
+        outcome: str,
+        message: str = "",
+        *,
+        way_back: bool = False,
+        steps: Sequence[Data] = (),
+    ) -> Outcome:
+        """`steps` as in `steps`: the last ones before the end."""
+        with self._alone(service):
+            path = self._path(service, identifier)
+            record = self._begun(path)
+            changed = record is None or self._note(record, steps)
+            if record is not None:
+                changed |= record.end(outcome, plain(message), self._clock(), way_back=way_back)
             return self._keep(path, record, changed=changed)
 
-    def end(self, service: str, identifier: str, outcome: str, message: str = "", *, way_back: bool = False) -> Outcome:
-        with self._alone(service):
-            path = self._path(service, identifier)
-            record = self._begun(path)
-            changed = record is None or record.end(outcome, plain(message), self._clock(), way_back=way_back)
-            return self._keep(path, record, changed=changed)
+    def _note(self, record: Record, steps: Sequence[Data]) -> bool:
+        moment = self._clock()
+        new = [
+            record.note(
+                step["name"],
+                step["outcome"],
+                moment=moment - timedelta(seconds=step.get("ago") or 0),
+                seconds=step.get("seconds"),
+                message=plain(step.get("comment") or ""),
+            )
+            for step in steps
+        ]
+        return any(new)
 
     def read(self, service: str | None = None, *, limit: int = 0) -> Data:
         """The newest records, all of them with 0. What is unfinished or damaged is said whatever the limit is."""

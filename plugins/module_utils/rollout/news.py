@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .ledger import plain
+from .taken import taken
 
 Data = dict[str, Any]
 EVENTS = ("started", "done", "rolled_back", "failed")
@@ -50,19 +51,8 @@ def _planned(rollout: Data) -> list[Data]:
 
 
 def _taken(event: str, begun: Sequence[Data], failed: Data | None, moment: float) -> list[Data]:
-    """A step lasts until the next one begins."""
-    ends = [*(step["began"] for step in begun[1:]), moment][: len(begun)]  # none where nothing was begun
-    wrong = [index for index, step in enumerate(begun) if failed and step["began"] == failed.get("began")]
-    if event == "failed":
-        wrong.append(len(begun) - 1)
-    return [
-        {
-            "name": step["name"],
-            "outcome": "failed" if index in wrong else "done",
-            "seconds": round(max(0.0, end - step["began"]), 3),
-        }
-        for index, (step, end) in enumerate(zip(begun, ends, strict=True))
-    ]
+    steps = taken(begun, moment, failed, last_failed=event == "failed")
+    return [{key: step[key] for key in ("name", "outcome", "seconds")} for step in steps]
 
 
 def one_reason(reasons: Iterable[str], instead: str) -> str:

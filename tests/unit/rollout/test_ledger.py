@@ -104,6 +104,24 @@ def test_a_rollout_from_its_beginning_to_its_end(tmp_path: Path, ledger: Ledger,
     assert ledger.read("notes")["records"] == [wanted]
 
 
+def test_all_steps_so_far_are_noted_once_and_when_they_were(ledger: Ledger, clock: Clock) -> None:
+    begin(ledger)
+    clock.pass_by(60)
+    start = {"name": "start", "outcome": "done", "seconds": 5.0, "ago": 20.0, "comment": "answers"}
+    gate = {"name": "gate", "outcome": "failed", "seconds": 2.0, "ago": 10.0}
+    assert ledger.steps("notes", "one", [start]).changed
+    assert not ledger.steps("notes", "one", [{**start, "comment": "", "ago": 40.0}]).changed
+    record = ledger.end("notes", "one", "failed", "no", steps=[start, gate]).record
+    assert record is not None and record.outcome == "failed"
+    assert [(step.name, step.seconds, step.message) for step in record.steps] == [
+        ("start", 5.0, "answers"),
+        ("gate", 2.0, ""),
+    ]
+    noted = [datetime.fromisoformat(moment) for step in record.steps for moment in (step.began, str(step.ended))]
+    begun = datetime.fromisoformat(record.began)
+    assert [(moment - begun).total_seconds() for moment in noted] == [35, 40, 48, 50]
+
+
 def test_for_root_alone_and_nothing_beside(tmp_path: Path, ledger: Ledger) -> None:
     begin(ledger)
     file = path(tmp_path)
