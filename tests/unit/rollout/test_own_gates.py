@@ -10,7 +10,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.own_gates i
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import STRATEGIES
 
 from ..plan.fixtures import SEVERAL_HOSTS, fluxbase, one_host, plan, three_tiers
-from .test_rollout import one, serving
+from .said import one, serving
 
 SMOKE = {"name": "smoke", "command": ["/usr/local/bin/smoke", "--quick"], "timeout": 20}
 ASKED = {"url": "http://monitor1:9090", "query": 'errors{slot="{slot}", host="{host}"}', "below": 0.01}

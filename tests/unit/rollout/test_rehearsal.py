@@ -10,7 +10,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.l
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rehearsal.place import Place
 
 from ..plan.fixtures import one_host, three_tiers
-from .test_rollout import one, serving
+from .said import one, serving
 
 
 def test_the_copy_gets_what_the_real_database_gets_only_afterwards() -> None:

@@ -7,69 +7,16 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhost.fleet.plugins.filter.rollout import (
-    _servers,
     adopted_units,
     notes_with,
-    recorded_strategy,
     shared_traffic,
     stopped_units,
 )
-from ansible_collections.selfhost.fleet.plugins.module_utils.plan.definitions import Definitions
-from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Inventory
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.back import rollbacks
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.fleet import Fleet, Rollouts
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.refresh import refreshes
-from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import _runs, rollouts
+from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.rollout import _runs
 
-from ..plan.fixtures import SERVICES, fluxbase, one_host, three_tiers
-
-
-def note(slot: str, version: str, service: str = "fluxbase") -> dict[str, Any]:
-    return {
-        "service": service,
-        "component": "server",
-        "unit": f"{service}-server",
-        "version": version,
-        "slot": slot,
-        "probe": {"url": "http://127.0.0.1:8081/health"},
-    }
-
-
-def serving(version: str, **slots: str) -> dict[str, dict[str, Any]]:
-    return {
-        host: {"fluxbase": {"slot": slot, "version": version, "notes": [note(slot, version)], "kept": []}}
-        for host, slot in slots.items()
-    }
-
-
-def unfinished(version: str, strategy: str = "blue_green", former: str = "2026.3.6") -> list[dict[str, str]]:
-    return [{"id": "x", "version": version, "former": former, "strategy": strategy}]
-
-
-def fleet_of(inventory: Inventory, says: dict[str, Any]) -> tuple[Fleet, dict[str, Any]]:
-    """With what its hosts say."""
-    hosts = {name: says.get(name, {}) for name in inventory.hosts}
-    live: dict[str, dict[str, str]] = {}
-    for host, services in hosts.items():
-        for name, entry in services.items():
-            live.setdefault(name, {})[host] = entry["slot"]
-    schema = json.loads((SERVICES / "schema" / "inventory.schema.json").read_text())
-    definitions = Definitions([SERVICES], SERVICES / "schema" / "definition.schema.json")
-    asked = Inventory(inventory.hosts, inventory.groups, inventory.variables, live)
-    return Fleet(asked, definitions, schema), hosts
-
-
-def found(inventory: Inventory, says: dict[str, Any], only: str = "", **back: str) -> Rollouts:
-    """The way back with `back`."""
-    fleet, hosts = fleet_of(inventory, says)
-    return rollbacks(fleet, hosts, only=only, **back) if back else rollouts(fleet, hosts, only=only)
-
-
-def one(inventory: Inventory, says: dict[str, Any]) -> dict[str, Any]:
-    made = found(inventory, says)
-    assert made.findings.items == []
-    (rollout,) = made.items
-    return dict(rollout)
+from ..plan.fixtures import fluxbase, one_host, three_tiers
+from .said import fleet_of, found, note, one, serving, unfinished
 
 
 def test_where_the_version_runs_there_is_nothing_to_do() -> None:
@@ -182,130 +129,6 @@ def test_a_bad_inventory_is_what_the_plan_says() -> None:
     assert made.findings.items and made.items == []
 
 
-def kept(*ways: tuple[str, str]) -> dict[str, Any]:
-    says = serving("2026.3.6", web1="green")
-    says["web1"]["fluxbase"] |= {
-        "kept": [note("blue", "2026.3.4")],
-        "ways_back": [{"present": present, "former": former} for present, former in ways],
-    }
-    return says
-
-
-def test_a_rollback_without_a_copy_goes_only_where_the_former_release_is_known_to_start() -> None:
-    unknown = found(one_host(), kept(("2026.3.4", "2026.3.6")), "fluxbase", restore="")
-    assert "nobody has seen 2026.3.4 start on the database that 2026.3.6 has left on web1" in unknown.findings.text()
-    for says, options in (
-        (kept(("2026.3.6", "2026.3.4")), {"restore": ""}),
-        (kept(), {"accepted": "fluxbase"}),
-        (kept(), {"restore": "20260101-000000-2026.3.6"}),
-    ):
-        (rollback,) = found(one_host(), says, "fluxbase", **options).items
-        phases = [step["phase"] for step in rollback["steps"]]
-        assert ("swap" in phases) == bool(options.get("restore"))
-
-
-def test_a_restore_that_was_cut_off_is_finished_or_taken_back_and_nothing_else_is_begun() -> None:
-    says = kept(("2026.3.6", "2026.3.4"))
-    says["web1"]["fluxbase"]["unfinished"] = unfinished("2026.3.4", "restore")
-    # The version that serves is wanted: everything as it was, the database before the slot that works with it.
-    rollout = one(one_host(), says)
-    names = [step["name"] for step in rollout["steps"]]
-    assert names == [
-        "halt web1",
-        "swap_back web1",
-        "resume web1",
-        "traffic web1 100 %",
-        "readopt web1",
-        "forget web1",
-    ]
-    assert (rollout["kind"], rollout["to"], rollout["copy"]["cut_off"]) == ("rollback", rollout["from"], "x")
-    assert recorded_strategy(rollout) == "rollback"
-    servers = _servers(shared_traffic(rollout, "web1", rollout["steps"][3]["shares"]), "fluxbase")
-    assert [server["port"] for each in servers.values() for server in each] == [8082]
-    # The same again.
-    (again,) = found(one_host(), says, "fluxbase", restore="20260101-000000-2026.3.6").items
-    assert [step["phase"] for step in again["steps"]][:3] == ["unpack", "stop", "swap"]
-    assert recorded_strategy(again) == "restore"
-    # All else would meet a database of either kind.
-    older = one_host(fleet_services={"fluxbase": fluxbase(version="2026.3.4")})
-    for made in (found(one_host(), says, "fluxbase", restore=""), found(older, says)):
-        assert "was cut off on web1" in made.findings.text() and "which takes it back" in made.findings.text()
-    # With the other version serving it had but to be written down.
-    says["web1"]["fluxbase"] |= {"version": "2026.3.4", "slot": "blue", "notes": [note("blue", "2026.3.4")]}
-    says["web1"]["fluxbase"]["kept"] = [note("green", "2026.3.6")]
-    assert found(one_host(), says).findings.items == []
-
-
-def gone_back(strategy: str, *hosts: str) -> dict[str, Any]:
-    """Three hosts on which a rollback from 2026.3.6 has no end; these had gone back when it was cut off."""
-    says = {}
-    for host in ("app1", "app2", "app3"):
-        notes = [note("green", "2026.3.6"), note("blue", "2026.3.4")]
-        serves, idle = reversed(notes) if host in hosts else notes
-        says[host] = {
-            "fluxbase": {
-                "slot": serves["slot"],
-                "version": serves["version"],
-                "notes": [serves],
-                "kept": [idle],
-                "unfinished": unfinished("2026.3.4", strategy),
-                "ways_back": [{"present": "2026.3.6", "former": "2026.3.4"}],
-            }
-        }
-    return says
-
-
-def ports(rollout: dict[str, Any], share: int) -> set[int]:
-    """Where an edge sends requests to, with this share on the new slots."""
-    servers = _servers(shared_traffic(rollout, "edge1", dict.fromkeys(rollout["hosts"], share)), "fluxbase")
-    return {server["port"] for each in servers.values() for server in each}
-
-
-@pytest.mark.parametrize("hosts", [("app1",), ("app2", "app3"), ("app1", "app2", "app3")])
-@pytest.mark.parametrize(("strategy", "restore"), [("rollback", ""), ("restore", "20260101-000000-2026.3.6")])
-def test_the_same_rollback_again_takes_all_hosts_to_the_same_version(
-    strategy: str, restore: str, hosts: tuple[str, ...]
-) -> None:
-    (again,) = found(three_tiers(), gone_back(strategy, *hosts), "fluxbase", restore=restore).items
-    (whole,) = found(three_tiers(), gone_back(strategy), "fluxbase", restore=restore).items
-    assert again == whole
-    assert {entry["version"] for entry in again["to"].values()} == {"2026.3.4"}
-    assert {entry["slot"] for entry in again["from"].values()} == {"green"}
-    assert (ports(again, 0), ports(again, 100)) == ({8081}, {8082})
-
-
-@pytest.mark.parametrize("hosts", [("app1",), ("app2", "app3")])
-def test_a_rollback_of_which_some_hosts_had_gone_back_is_taken_back_on_all(hosts: tuple[str, ...]) -> None:
-    rollout = one(three_tiers(), gone_back("rollback", *hosts))
-    every = "app1, app2, app3"
-    shares = ", ".join(f"{host} 0 %" for host in ("app1", "app2", "app3"))
-    assert [step["name"] for step in rollout["steps"]] == [f"revive {every}", f"traffic {shares}", f"adopt {every}"]
-    assert {entry["version"] for entry in rollout["to"].values()} == {"2026.3.6"}
-    assert {each["slot"] for notes in rollout["former"].values() for each in notes} == {"green"}
-    assert ports(rollout, 0) == {8082}
-    restored = one(three_tiers(), gone_back("restore", *hosts))
-    assert [step["phase"] for step in restored["steps"]] == [
-        "halt",
-        "swap_back",
-        "resume",
-        "traffic",
-        "readopt",
-        "forget",
-    ]
-    assert {each["slot"] for notes in restored["present"].values() for each in notes} == {"green"}
-    assert ports(restored, 100) == {8082}
-    # Another version meets a database of either kind.
-    older = three_tiers()
-    older.variables["fleet_services"]["fluxbase"]["version"] = "2026.3.5"
-    assert "was cut off on" in found(older, gone_back("restore", *hosts)).findings.text()
-
-
-def test_hosts_that_have_all_gone_back_go_to_another_version_as_any_others() -> None:
-    says = gone_back("restore", "app1", "app2", "app3")
-    phases = [step["phase"] for step in one(three_tiers(), says)["steps"]]
-    assert "install" in phases and "swap_back" not in phases
-
-
 def test_a_copy_of_the_database_is_made_unless_it_is_switched_off() -> None:
     says = serving("2026.3.4", web1="blue")
     assert one(one_host(), says)["copy"] == {"host": "web1", "database": "fluxbase", "reason": ""}
@@ -386,12 +209,6 @@ def test_on_the_host_of_the_database_services_start_again_with_it() -> None:
     fleet, hosts = fleet_of(one_host(), says)
     assert refreshes(fleet, hosts, database_uptime=1.0).items == []
     assert refreshes(fleet, hosts, database_uptime=1.0, only="nosuch").findings.items
-
-
-def test_after_a_refresh_there_is_no_other_release_to_go_back_to() -> None:
-    says = kept(("2026.3.6", "2026.3.6"))
-    says["web1"]["fluxbase"]["kept"] = [note("blue", "2026.3.6")]
-    assert "has kept no other release" in found(one_host(), says, "fluxbase", restore="").findings.text()
 
 
 def test_a_slot_that_is_stopped_for_now_comes_back_with_its_host_as_it_did_before() -> None:

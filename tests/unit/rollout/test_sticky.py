@@ -11,7 +11,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.rollout import stic
 from ansible_collections.selfhost.fleet.plugins.module_utils.rollout.schedule import STRATEGIES, Limits, schedule
 
 from ..plan.fixtures import SEVERAL_HOSTS, fluxbase, three_tiers
-from .test_rollout import one, serving
+from .said import one, serving
 
 HOSTS = ["app1", "app2", "app3"]
 LIMITS = Limits(start=180, stop=120, shares=(10, 35, 60))
