@@ -40,7 +40,7 @@ class Forked:
         # Two lines are all there is, and each is written at once.
         while b"\n" not in self._text and (read := os.read(self._said, 100)):
             self._text += read
-        line, _, self._text = self._text.partition(b"\n")
+        line, _newline, self._text = self._text.partition(b"\n")
         return line
 
     def poll(self) -> int | None:
