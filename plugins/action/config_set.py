@@ -35,6 +35,7 @@ NOTHING_TO_DO: dict[str, Any] = {
     "validated": None,
     "units": {},
     "pending": False,
+    "change": "",
     "recovered": [],
     "diff": [],
 }
@@ -87,9 +88,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
         def call(state: str) -> dict[str, Any]:
             names = {key: arguments[key] for key in ("name", "timeout") if key in arguments}
-            called: dict[str, Any] = self._execute_module(
-                module_name=MODULE, module_args={**names, "state": state}, task_vars=variables
-            )
+            given = {**names, "state": state, "change": result["change"]}
+            called: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=given, task_vars=variables)
             return called
 
         try:
@@ -102,13 +102,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 if is_over_the_network(self._connection):
                     # What follows goes over a connection that the new state has let in.
                     self._connection.reset()
-                return {**result, "pending": False}
+                return {**result, "pending": False, "change": ""}
             reason = str(confirmed.get("msg") or "the module that confirms it failed")
         back, end = _take_back(call, float(arguments["confirm_within"]) + TAKING_BACK)
         message = (
             f"{arguments['name']} cannot stay: a fresh connection to the host fails with it. {end} It says: {reason}"
         )
-        failure = {"failed": True, "changed": False, "pending": False, "phase": "confirm", "rolled_back": back}
+        failure = {
+            "failed": True,
+            "changed": False,
+            "pending": False,
+            "change": "",
+            "phase": "confirm",
+            "rolled_back": back,
+        }
         return {**result, **failure, "msg": message}
 
     def _files(self, entries: Any, variables: dict[str, Any]) -> list[dict[str, Any]]:

@@ -25,12 +25,11 @@ class ActionModule(ActionBase):
         result.update(self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars))
         if result.get("failed") or not result.get("pending"):
             return result
+        arguments |= {"state": "confirmed", "change": result["change"]}
         loaded, limit = time.monotonic(), int(arguments.get("rollback_after", 30))
         try:
             with fresh_connection(self._connection):
-                confirmed = self._execute_module(
-                    module_name=MODULE, module_args={**arguments, "state": "confirmed"}, task_vars=task_vars
-                )
+                confirmed = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars)
         except AnsibleConnectionFailure as error:
             # The host must be reachable again when this task has ended, or its rescue could not run.
             time.sleep(max(0.0, loaded + limit - time.monotonic()) + 1)
@@ -40,5 +39,4 @@ class ActionModule(ActionBase):
             said = confirmed.get("msg", "not confirmed")
             took = f"{said} (its confirmation took {time.monotonic() - loaded:.0f} s, rollback_after is {limit} s)"
             return {**result, "failed": True, "pending": False, "msg": took}
-        result["pending"] = False
-        return result
+        return {**result, "pending": False, "change": ""}

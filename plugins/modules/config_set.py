@@ -209,6 +209,10 @@ options:
     type: str
     choices: [present, confirmed, taken_back]
     default: present
+  change:
+    description: Which of the changes O(state=confirmed) keeps and O(state=taken_back) undoes; used by the action plugin itself.
+    type: str
+    default: ""
 author:
   - The selfhost.fleet authors (@selfhost)
 extends_documentation_fragment:
@@ -255,6 +259,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+change:
+  description: What a change that waits is confirmed by; empty where none waits.
+  type: str
+  returned: success
 changed_files:
   description: Files and folders that were, or in check mode would be, written.
   type: list
@@ -378,6 +386,7 @@ ARGUMENTS: dict[str, Any] = {
     "keep_login": {"type": "bool", "default": False},
     "digest": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "confirmed", "taken_back"], "default": "present"},
+    "change": {"type": "str", "default": ""},
 }
 
 
@@ -410,7 +419,7 @@ def main() -> None:
             sandbox = LoginSandbox(sandbox, came)
         transaction = Transaction(spec, runner=runner, sandbox=sandbox, prober=ask, holder=holder)
         watch_signals()
-        outcome = _course(transaction, module.params["state"], check=module.check_mode)
+        outcome = _course(transaction, module.params, check=module.check_mode)
     except TransactionError as error:
         found = transaction.outcome if transaction else None
         facts: dict[str, Any] = {"phase": error.phase, "rolled_back": False}
@@ -431,11 +440,11 @@ def main() -> None:
     module.exit_json(**result)
 
 
-def _course(transaction: Transaction, state: str, *, check: bool) -> Outcome:
-    if state == "confirmed":
-        return transaction.confirm()
-    if state == "taken_back":
-        return transaction.take_back()
+def _course(transaction: Transaction, params: Mapping[str, Any], *, check: bool) -> Outcome:
+    if params["state"] == "confirmed":
+        return transaction.confirm(params["change"])
+    if params["state"] == "taken_back":
+        return transaction.take_back(params["change"])
     return transaction.run(check=check)
 
 

@@ -102,6 +102,10 @@ options:
     type: str
     choices: [present, confirmed]
     default: present
+  change:
+    description: Which of the loaded rulesets O(state=confirmed) keeps; used by the action plugin itself.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -123,6 +127,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+change:
+  description: What a ruleset that waits is confirmed by; empty where none waits.
+  type: str
+  returned: always
 drift:
   description: Whether the live table had been changed by somebody else.
   type: bool
@@ -186,6 +194,7 @@ ARGUMENTS = {
     "path": {"type": "path", "default": "/etc/selfhost/firewall.nft"},
     "rollback_after": {"type": "int", "default": 30},
     "state": {"type": "str", "choices": ["present", "confirmed"], "default": "present"},
+    "change": {"type": "str", "default": ""},
 }
 
 
@@ -204,7 +213,12 @@ def converge(module: AnsibleModule, firewall: Firewall) -> dict[str, object]:
         dry_run=module.check_mode,
         missing_users=missing(ruleset.users),
     )
-    result: dict[str, object] = {"changed": outcome.changed, "pending": outcome.pending, "drift": outcome.drift}
+    result: dict[str, object] = {
+        "changed": outcome.changed,
+        "pending": outcome.pending,
+        "drift": outcome.drift,
+        "change": outcome.change,
+    }
     if module._diff and outcome.changed:
         header = f"table inet {TABLE}"
         result["diff"] = {
@@ -228,8 +242,8 @@ def main() -> None:
     firewall = Firewall(Path(module.params["path"]), run=run, kernel=Kernel(run))
     try:
         if module.params["state"] == "confirmed":
-            firewall.confirm()
-            module.exit_json(changed=True, pending=False, drift=False)
+            firewall.confirm(module.params["change"])
+            module.exit_json(changed=True, pending=False, drift=False, change="")
         module.exit_json(**converge(module, firewall))
     except FirewallError as error:
         module.fail_json(msg=str(error))

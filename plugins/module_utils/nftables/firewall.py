@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class Outcome:
     drift: bool = False  # the file was right, the kernel's table was not
     before: str = ""
     after: str = ""
+    change: str = ""  # what a pending ruleset is confirmed by
 
 
 class Firewall:
@@ -37,6 +39,7 @@ class Firewall:
         self._kernel = kernel
         self._former = state / "former.nft"
         self._candidate = state / "candidate.nft"
+        self._change = state / "change"
         self._timer = RollbackTimer(self.TIMER, self._systemd)
 
     def converge(
@@ -61,26 +64,34 @@ class Firewall:
             if former_text != text and not dry_run:
                 _write(self._path, text)
             return Outcome(changed=former_text != text, before=former_text or "", after=text)
-        outcome = Outcome(changed=True, pending=not dry_run, drift=former_text == text, before=live or "", after=wanted)
+        drift = former_text == text
         if dry_run:
-            return outcome
+            return Outcome(changed=True, drift=drift, before=live or "", after=wanted)
+        change = secrets.token_hex(8)
         _write(self._former, restore_text(live))
         _write(self._candidate, text)
+        _write(self._change, change)
         self._arm(rollback_after)
         self._kernel.load(self._candidate)
-        return outcome
+        return Outcome(changed=True, pending=True, drift=drift, before=live or "", after=wanted, change=change)
 
-    def confirm(self) -> None:
-        """Keep the loaded ruleset: disarm the timer, and write the file that is loaded at boot."""
+    def confirm(self, change: str) -> None:
+        """Keep the loaded ruleset: disarm the timer, and write the file that is loaded at boot.
+
+        Only whoever loaded it has proven that it lets them in: a run that was killed may leave a process behind that comes
+        back when another run's ruleset waits here.
+        """
         if not self._timer.armed():
             raise FirewallError("the new ruleset was taken back before it was confirmed; the former one is in force")
+        if self._change.read_text() != change:
+            raise FirewallError("the new ruleset was taken back before it was confirmed; that of another run waits now")
         self._disarm()
         # The timer may have been faster.
         if self._kernel.live() != self._kernel.as_loaded(self._candidate):
             raise FirewallError("the new ruleset was taken back while it was confirmed; the former one is in force")
         _write(self._path, self._candidate.read_text())
-        self._candidate.unlink()
-        self._former.unlink()
+        for path in (self._candidate, self._former, self._change):
+            path.unlink()
 
     def _take_back(self) -> None:
         self._disarm()

@@ -55,6 +55,7 @@ Holder = Callable[[Mapping[str, Any]], "tuple[str, str] | None"]
 class Outcome:
     changed: bool = False
     pending: bool = False
+    change: str = ""  # what a pending one is confirmed or taken back by
     changed_files: list[str] = field(default_factory=list)
     removed_files: list[str] = field(default_factory=list)
     validated: bool | None = None
@@ -132,13 +133,18 @@ class Transaction:
         work = self._compare()
         return not (work or work.difference.problems or work.difference.warnings)
 
-    def confirm(self) -> Outcome:
-        """Keep a change that waits for it."""
+    def confirm(self, change: str) -> Outcome:
+        """Keep a change that waits for it.
+
+        Only whoever made it has proven that it lets them in: a run that was killed may leave a process behind that comes
+        back when another run's change waits here.
+        """
         with host_lock(self.root, self.spec.name, self.spec.timeout):
-            journal = Journal.load(self.root, self.spec.name)
-            if journal is None or journal.stage != "pending":
+            journal = self._waiting()
+            if journal is None or journal.change != change:
+                end = "that of another run waits now" if journal else "the former state is in force"
                 raise TransactionError(
-                    f"{self.spec.name} was taken back before it was confirmed; the former state is in force",
+                    f"{self.spec.name} was taken back before it was confirmed; {end}",
                     phase="confirm",
                     rolled_back=True,
                 )
@@ -148,12 +154,20 @@ class Transaction:
         self.outcome.changed = True
         return self.outcome
 
-    def take_back(self) -> Outcome:
-        """Undo a change that waits to be confirmed, before its time is over."""
+    def take_back(self, change: str) -> Outcome:
+        """Undo a change that waits to be confirmed, before its time is over. That of another run is left to it."""
         with host_lock(self.root, self.spec.name, self.spec.timeout):
+            journal = self._waiting()
+            if journal is not None and journal.change != change:
+                return self.outcome
             self.outcome.recovered = self.recovery.all()
             self.outcome.warnings += self.way_back.disarm()
         return self.outcome
+
+    def _waiting(self) -> Journal | None:
+        """What waits to be confirmed, if anything does."""
+        journal = Journal.load(self.root, self.spec.name)
+        return journal if journal is not None and journal.stage == "pending" else None
 
     # -- the two courses
 
@@ -292,12 +306,13 @@ class Transaction:
     def _take_effect(self, work: _Work) -> None:
         spec, difference = self.spec, work.difference
         make_private(real(self.root, FOLDER))
-        journal = Journal(self.root, spec.name, daemon_reload=needs_daemon_reload(difference.paths))
+        reload = needs_daemon_reload(difference.paths)
+        journal = Journal(self.root, spec.name, daemon_reload=reload, change=secrets.token_hex(4))
         journal.commands = [list(argv) for argv in spec.commands] if difference else []
         journal.units = self._unit_entries(work)
         try:
             with self._timed("swap"):
-                journal.begin(difference, manifest_path(spec.name), secrets.token_hex(4))
+                journal.begin(difference, manifest_path(spec.name))
                 waits = bool(work) and spec.confirm_within > 0
                 if waits:
                     self.way_back.arm(journal.folder, spec.confirm_within)
@@ -317,7 +332,7 @@ class Transaction:
             self._undo(work, journal, error)
             raise
         if waits:
-            self.outcome.pending = True
+            self.outcome.pending, self.outcome.change = True, journal.change
         else:
             journal.remove()
 

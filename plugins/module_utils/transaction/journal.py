@@ -64,6 +64,7 @@ class Journal:
     units: list[UnitEntry] = field(default_factory=list)
     commands: list[list[str]] = field(default_factory=list)
     daemon_reload: bool = False
+    change: str = ""  # of many runs, this one
 
     @property
     def folder(self) -> Path:
@@ -106,22 +107,23 @@ class Journal:
             units=[UnitEntry(**item) for item in data["units"]],
             commands=data["commands"],
             daemon_reload=data["daemon_reload"],
+            change=data.get("change", ""),
         )
 
-    def begin(self, difference: Difference, manifest: str, token: str) -> None:
+    def begin(self, difference: Difference, manifest: str) -> None:
         """Keep what is there, before anything is touched."""
         make_private(self.folder)
         changes: list[tuple[str, Snapshot | None]] = [(item.path, item.before) for item in difference.files]
         for index, (path, _before) in enumerate([*changes, (manifest, None)]):
-            self.files.append(self._keep(index, path, token))
+            self.files.append(self._keep(index, path))
         for item in difference.directories:
             before = item.before
             self.directories.append(Entry(item.path, before.kind, before.mode, before.uid, before.gid))
         self.save()
 
-    def _keep(self, index: int, path: str, token: str) -> Entry:
+    def _keep(self, index: int, path: str) -> Entry:
         source = real(self.root, path)
-        temporary = str(Path(path).parent / f".{Path(path).name[:200]}.selfhost-{token}")
+        temporary = str(Path(path).parent / f".{Path(path).name[:200]}.selfhost-{self.change}")
         try:
             facts = source.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -145,6 +147,7 @@ class Journal:
             "units": [asdict(item) for item in self.units],
             "commands": self.commands,
             "daemon_reload": self.daemon_reload,
+            "change": self.change,
         }
         temporary = self.folder / "journal.new"
         write_durably(temporary, json.dumps(data).encode(), 0o600, 0, 0)

@@ -245,34 +245,45 @@ def test_the_way_back_is_armed_before_loading_and_the_file_is_written_only_when_
     assert (outcome.changed, outcome.pending, outcome.drift) == (True, True, False)
     assert host.calls == ["arm", "load candidate.nft"]
     assert not (host.folder / "etc" / "firewall.nft").exists()
-    firewall(host).confirm()
+    firewall(host).confirm(outcome.change)
     assert (host.folder / "etc" / "firewall.nft").read_text() == "rules"
     assert (host.folder / "etc" / "firewall.nft").stat().st_mode & 0o777 == 0o600
     assert not host.armed
 
 
 def test_a_second_run_changes_nothing(host: Host) -> None:
-    firewall(host).converge("rules", rollback_after=30, dry_run=False)
-    firewall(host).confirm()
+    firewall(host).confirm(firewall(host).converge("rules", rollback_after=30, dry_run=False).change)
     host.calls.clear()
     assert firewall(host).converge("rules", rollback_after=30, dry_run=False).changed is False
     assert host.calls == []
 
 
 def test_a_table_changed_by_hand_is_drift(host: Host) -> None:
-    firewall(host).converge("rules", rollback_after=30, dry_run=False)
-    firewall(host).confirm()
+    firewall(host).confirm(firewall(host).converge("rules", rollback_after=30, dry_run=False).change)
     host.live = "fewer rules"
     outcome = firewall(host).converge("rules", rollback_after=30, dry_run=False)
     assert (outcome.changed, outcome.drift, outcome.before, outcome.after) == (True, True, "fewer rules", "rules")
 
 
 def test_confirming_too_late_is_a_failure(host: Host) -> None:
-    firewall(host).converge("rules", rollback_after=30, dry_run=False)
+    change = firewall(host).converge("rules", rollback_after=30, dry_run=False).change
     host.armed = False
     with pytest.raises(FirewallError, match="taken back"):
-        firewall(host).confirm()
+        firewall(host).confirm(change)
     assert not (host.folder / "etc" / "firewall.nft").exists()
+
+
+def test_what_another_run_left_behind_confirms_nothing(host: Host) -> None:
+    """A worker of a killed run gets through at last, when the next run's ruleset waits."""
+    former = firewall(host).converge("rules", rollback_after=30, dry_run=False).change
+    host.armed, host.live = False, None
+    change = firewall(host).converge("rules", rollback_after=30, dry_run=False).change
+    with pytest.raises(FirewallError, match="that of another run waits now"):
+        firewall(host).confirm(former)
+    assert host.armed
+    assert not (host.folder / "etc" / "firewall.nft").exists()
+    firewall(host).confirm(change)
+    assert list((host.folder / "run").iterdir()) == []
 
 
 def test_what_a_dead_run_left_unconfirmed_is_taken_back_first(host: Host) -> None:
@@ -302,10 +313,10 @@ def test_without_nft_the_package_is_named(host: Host) -> None:
 
 def test_taken_back_at_the_last_moment_is_not_confirmed(host: Host) -> None:
     host.live = "former"
-    firewall(host).converge("rules", rollback_after=30, dry_run=False)
+    change = firewall(host).converge("rules", rollback_after=30, dry_run=False).change
     host.live = "former"  # the timer was faster than the one who stopped it
     with pytest.raises(FirewallError, match="while it was confirmed"):
-        firewall(host).confirm()
+        firewall(host).confirm(change)
     assert not (host.folder / "etc" / "firewall.nft").exists()
 
 

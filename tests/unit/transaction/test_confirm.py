@@ -52,25 +52,35 @@ def test_the_way_back_is_armed_before_anything_is_live(running: FakeHost) -> Non
 
 
 def test_confirmed_it_stays(running: FakeHost) -> None:
-    running.apply(**SET)
-    assert running.transaction(**SET).confirm().changed
+    change = running.apply(**SET).change
+    assert running.transaction(**SET).confirm(change).changed
     assert running.at(FILE).read_text() == "new\n" and running.leftovers == []
     assert not running.apply(**SET).changed
 
 
 def test_taken_back_it_is_as_before(running: FakeHost) -> None:
     before = running.tree("/")
-    running.apply(**SET)
+    change = running.apply(**SET).change
     running.calls.clear()
-    assert running.transaction(**SET).take_back().recovered == ["set"]
+    assert running.transaction(**SET).take_back(change).recovered == ["set"]
     assert running.tree("/") == before and running.steps == ["reload app.service"]
 
 
 def test_too_late(running: FakeHost) -> None:
-    running.apply(**SET)
-    running.transaction(**SET).take_back()
-    with pytest.raises(TransactionError, match="taken back before it was confirmed"):
-        running.transaction(**SET).confirm()
+    change = running.apply(**SET).change
+    running.transaction(**SET).take_back(change)
+    with pytest.raises(TransactionError, match="taken back before it was confirmed; the former state is in force"):
+        running.transaction(**SET).confirm(change)
+
+
+def test_what_another_run_left_behind_neither_keeps_nor_undoes_a_change(running: FakeHost) -> None:
+    """A worker of a killed run comes back when its own change is long gone."""
+    former, change = running.apply(**SET).change, running.apply(**SET).change
+    with pytest.raises(TransactionError, match="that of another run waits now"):
+        running.transaction(**SET).confirm(former)
+    assert running.transaction(**SET).take_back(former).recovered == []
+    assert running.at(FILE).read_text() == "new\n"
+    assert running.transaction(**SET).confirm(change).changed
 
 
 def test_nobody_came_and_the_next_run_undoes_it_first(running: FakeHost) -> None:
@@ -87,8 +97,7 @@ def test_without_a_way_back_nothing_is_changed(running: FakeHost) -> None:
 
 
 def test_nothing_to_change_needs_no_confirmation(running: FakeHost) -> None:
-    running.apply(**SET)
-    running.transaction(**SET).confirm()
+    running.transaction(**SET).confirm(running.apply(**SET).change)
     running.calls.clear()
     assert not running.apply(**SET).pending and arming(running) == []
 
