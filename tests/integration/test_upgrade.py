@@ -169,8 +169,12 @@ def test_a_restart_has_never_two_versions_at_once(site: Site) -> None:
 CANARY = {"strategy": "canary", "shares": [50], "observe": 15, "soak": 1, "drain": 3}
 
 
-def test_a_canary_that_does_well_gets_all(site: Site) -> None:
-    under_load(site, UPGRADE, wants(site, NEW, rollout=CANARY))
+def test_a_canary_that_does_well_gets_all_by_limits_of_ones_own(site: Site) -> None:
+    canary = {"latency_floor": 2000, "min_requests": 120}
+    run = under_load(site, UPGRADE, wants(site, NEW, rollout={**CANARY, "canary": canary}))
+    seen = run.of("See by the log of this edge that its users fare no worse with the new version").result
+    assert seen["latency_limit_ms"] >= 2000
+    assert min(seen[side]["requests"] for side in ("old", "new")) >= 120
     serves_alone(site, NEW, slot_that_serves(site))
     back(site)
 

@@ -48,7 +48,7 @@ class Fleet:
 
 def limits_of(entries: Sequence[Data], wanted: Data) -> Limits:
     own = wanted.get("rollout", {})
-    wishes = ("interval", "timeout", "successes", "failures", "soak", "drain", "shares", "observe")
+    wishes = ("interval", "timeout", "successes", "failures", "soak", "drain", "shares", "observe", "canary")
     return Limits(
         start=max(entry["probe"]["start_timeout"] for entry in entries),
         stop=max(entry["stop_timeout"] for entry in entries) + 30,

@@ -64,6 +64,9 @@ class Limits:
     drain: int = 30
     shares: Sequence[int] = (10, 50)  # per cent of the requests that a canary gets, one after the other
     observe: int = 60
+    canary: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of selfhost.fleet.canary_gate's limits, those that are not its own
 
     @property
     def gate(self) -> int:
