@@ -183,13 +183,15 @@ def rehearsal_refusal(found: Data, rollout: Data, accepted: str = "") -> str:
     host, service = rollout["rehearsal"]["host"], rollout["service"]
     old, new = rollout["from"][host]["version"], rollout["to"][host]["version"]
     if not found["new"]["ok"]:
-        said = "\n  ".join(found["new"]["journal"])
-        return f"{service} {new} does not start on a copy of this database: {found['new']['words']}. It says:\n  {said}\nThe database was not touched."
+        said = (
+            "\n  ".join(["It says:", *found["new"]["journal"]]) if found["new"]["journal"] else "It has said nothing."
+        )
+        return f"{service} {new} does not start on a copy of this database: {found['new']['words']}. {said}\nThe database was not touched."
     if not found["old"]["ok"] and accepted != service:
         said = "\n  ".join(found["old"]["journal"])
         return (
             f"{service} {new} starts, but {old} would not start any more on the database that it leaves: there would be no way back. "
-            f"{old} says there:\n  {said}\nThe database was not touched. To go on without a way back: -e no_way_back={service}"
+            f"{old} says there:\n  {said or 'nothing'}\nThe database was not touched. To go on without a way back: -e no_way_back={service}"
         )
     return ""
 

@@ -18,9 +18,16 @@ _FURTHER = 60  # lines that the beginning of the next run may take up, behind th
 
 
 def unit_journal(
-    runner: Runner, unit: str, *, lines: int, since: str = "", restarted: bool = False, timeout: float = 10
+    runner: Runner,
+    unit: str,
+    *,
+    lines: int,
+    since: str = "",
+    or_before: bool = True,
+    restarted: bool = False,
+    timeout: float = 10,
 ) -> list[str]:
-    """The last lines since a time (as journalctl wants it); of the unit altogether where it has written nothing since.
+    """The last lines since a time (as journalctl wants it); with `or_before` of the unit altogether where it has written nothing since.
 
     `restarted` says that systemd has started it again by itself: then the last lines of a run that ended are what
     tells, and not how the next one begins.
@@ -30,7 +37,10 @@ def unit_journal(
     runner.run(["journalctl", "--sync"], timeout=timeout)
     command = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--unit", unit]
     reach = lines + _FURTHER if restarted else lines
-    for match in ([f"--since={since}"], []) if since and not restarted else ([],):
+    matches = [[f"--since={since}"]] if since and not (restarted and or_before) else []
+    if or_before or not since:
+        matches.append([])
+    for match in matches:
         outcome = runner.run([*command, f"--lines={reach}", *match], timeout=timeout)
         plain = _FOR_TERMINALS.sub("", outcome.stdout)
         said = [_short(line.rstrip()) for line in plain.splitlines() if line.strip()]

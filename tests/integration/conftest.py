@@ -51,8 +51,22 @@ LONGEST = (
 )
 
 
-def pytest_configure() -> None:
+class Failures:
+    """Tells of each when it is there, for those who watch: the reasons come at the end, which may be half an hour later."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal:
+            terminal.write_line(f" {report.when} of {report.nodeid} failed after {report.duration:.0f} s")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Asked to end, remove the hosts first, as on an interrupt from the keyboard."""
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        config.pluginmanager.register(Failures(config))
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -19,6 +19,7 @@ from fleetbed.paths import REPOSITORY
 from fleetbed.runner import Ansible, Run, Running
 from fleetbed.service import DOMAIN, SHARED_SETTINGS, fluxbase
 from fleetbed.upgrade import OLD, VARIANTS, nothing_is_left_of_the_rehearsal, once_in, schema, version
+from fleetbed.visitors import visited
 
 UNIT = "fluxbase-server@blue.service"
 CA_ON_CLIENT = "/root/fleet-ca.pem"
@@ -289,9 +290,9 @@ def test_users_do_not_notice_a_changed_setting(fleet: Fleet) -> None:
     assert set(came) == {f"200 {name}" for name in fleet.names}
 
 
-def former(fleet: Fleet) -> dict[str, Any]:
+def former(fleet: Fleet, **rollout: Any) -> dict[str, Any]:
     """The inventory with the other version, and less patience."""
-    rollout = {"strategy": "rolling", "soak": 1, "drain": 5, "interval": 1}
+    rollout = {"strategy": "rolling", "soak": 1, "drain": 5, "interval": 1, **rollout}
     entry = {**fleet.variables["fleet_services"]["fluxbase"], **version(fleet.ansible.folder, OLD), "rollout": rollout}
     return {"fleet_services": {"fluxbase": entry}}
 
@@ -300,14 +301,17 @@ def test_users_do_not_notice_a_rolling_upgrade(fleet: Fleet) -> None:
     """One host after the other, while the other one serves; rehearsed before with a copy of the database on its own host.
 
     Two controllers before it were gone in the middle of that: when the copy was being made, and when the release was tried on it.
+    Users with a cookie meet the new version once and for all, though both serve for a while.
     """
-    with fleet.traffic() as came:
+    changes = former(fleet, sticky="cookie")
+    authority = Path(fleet.variables["fleet_local_ca_dir"], "ca.pem").read_text()
+    with fleet.traffic() as came, visited(fleet.client, fleet.edge.address, authority, domain=DOMAIN) as visits:
         for seconds in (0.7, 5):
-            running = fleet.start("upgrade", changes=former(fleet))
+            running = fleet.start("upgrade", changes=changes)
             once_in(running, "rehearse")
             time.sleep(seconds)
             running.kill()
-        run = fleet.run("upgrade", changes=former(fleet))
+        run = fleet.run("upgrade", changes=changes)
     begun = run.of("Remember what was begun").result["ansible_facts"]["rollout_begun"]
     assert [(step["phase"], step["hosts"]) for step in begun if step["phase"] in ("start", "finish")] == [
         (phase, [app.name]) for app in fleet.apps for phase in ("start", "finish")
@@ -318,6 +322,9 @@ def test_users_do_not_notice_a_rolling_upgrade(fleet: Fleet) -> None:
         nothing_is_left_of_the_rehearsal(host)
     assert fleet.versions() == dict.fromkeys(fleet.names, OLD)
     assert set(came) == {f"200 {name}" for name in fleet.names}
+    assert visits.turns() == [["blue", "green"]] * len(visits.met)
+    # Some went with the first host, others with the second one.
+    assert len({own.index("green") // 12 for own in visits.met}) > 1
 
 
 def cut_off_between_two_hosts(fleet: Fleet, options: list[str]) -> None:
@@ -350,6 +357,20 @@ def test_a_rollback_that_is_cut_off_between_two_hosts_is_taken_back_or_finished_
     assert fleet.versions() == dict.fromkeys(fleet.names, service["version"])
     assert set(came) == {f"200 {name}" for name in fleet.names}
     assert fleet.run().changed == []
+
+
+def test_restarted_host_by_host_one_serves_while_the_other_one_is_away(fleet: Fleet) -> None:
+    service = fleet.variables["fleet_services"]["fluxbase"]
+    with fleet.traffic() as came:
+        run = fleet.run("upgrade", changes=former(fleet, strategy="restart", rehearsal="off"))
+        assert fleet.versions() == dict.fromkeys(fleet.names, OLD)
+        fleet.run("rollback", changes=former(fleet), options=["-e", "service=fluxbase", "-e", "no_way_back=fluxbase"])
+    begun = run.of("Remember what was begun").result["ansible_facts"]["rollout_begun"]
+    first, second = (app.name for app in fleet.apps)
+    order = [(step["phase"], *step["hosts"]) for step in begun if step["phase"] in ("stop", "start", "gate")]
+    assert order == [(phase, host) for host in (first, second) for phase in ("stop", "start", "gate")]
+    assert fleet.versions() == dict.fromkeys(fleet.names, service["version"])
+    assert set(came) == {f"200 {name}" for name in fleet.names}
 
 
 def test_a_release_that_would_leave_no_way_back_is_refused(fleet: Fleet) -> None:

@@ -19,6 +19,7 @@ from fleetbed.upgrade import (
     UPGRADE,
     VARIANTS,
     back,
+    killed_in,
     nothing_is_left_of_the_rehearsal,
     refused,
     schema,
@@ -159,11 +160,21 @@ def test_a_restart_has_never_two_versions_at_once(site: Site) -> None:
     """For programs that cannot bear another one beside them; users wait meanwhile."""
     slot = slot_that_serves(site)
     other = "green" if slot == "blue" else "blue"
-    site.run(playbook=UPGRADE, changes=wants(site, NEW, rollout={"strategy": "restart", "soak": 1, "rehearsal": "off"}))
+    changes = wants(site, NEW, rollout={"strategy": "restart", "soak": 1, "rehearsal": "off"})
+    site.run(playbook=UPGRADE, changes=changes)
     serves_alone(site, NEW, other)
     assert last_said(site, UNITS[slot], "Stopped") <= last_said(site, UNITS[other], "Starting|Started")
-    back(site)
+    # The way back, too, cut off and taken back, and whole.
+    options = ["-e", "service=fluxbase", "-e", "no_way_back=fluxbase"]
+    killed_in(site, "revive", changes, playbook=ROLLBACK, options=options)
+    both = site.host.root(["systemctl", "is-active", *UNITS.values()], check=False).stdout.split()
+    assert both.count("active") < 2
+    site.run(playbook=UPGRADE, changes=changes)
+    serves_alone(site, NEW, other)
+    assert last_said(site, UNITS[slot], "Stopped") <= last_said(site, UNITS[other], "Starting|Started")
+    site.run(playbook=ROLLBACK, changes=changes, options=options)
     serves_alone(site, OLD, slot)
+    assert last_said(site, UNITS[other], "Stopped") <= last_said(site, UNITS[slot], "Starting|Started")
 
 
 CANARY = {"strategy": "canary", "shares": [50], "observe": 15, "soak": 1, "drain": 3}

@@ -51,6 +51,13 @@ def test_since_its_start_and_else_of_the_unit_altogether() -> None:
     assert unit_journal(Journalctl([]), "app.service", lines=2, since="@7") == []
 
 
+def test_what_was_said_before_is_nothing_where_it_would_mislead() -> None:
+    assert unit_journal(Journalctl(RUN, since=0), "app.service", lines=2, since="@7", or_before=False) == []
+    journalctl = Journalctl([*RUN, *END, *AGAIN], since=len(AGAIN))
+    found = unit_journal(journalctl, "app.service", lines=9, since="@7", or_before=False, restarted=True)
+    assert found == AGAIN
+
+
 def test_of_a_crash_loop_the_run_that_ended_tells() -> None:
     journalctl = Journalctl([*RUN, *END, *AGAIN], since=3)
     assert unit_journal(journalctl, "app.service", lines=3, since="@7", restarted=True) == [RUN[-1], *END]

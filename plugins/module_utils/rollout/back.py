@@ -11,7 +11,7 @@ from ..plan.findings import Findings
 from ..plan.model import Data
 from . import cut_off
 from .cut_off import ROLLBACK
-from .fleet import Fleet, Rollouts, Serving, database_of, entries_of, http_ports, limits_of
+from .fleet import Fleet, Rollouts, Serving, database_of, entries_of, http_ports, limits_of, strategy_of
 from .schedule import Limits, Step, back_from_rollback, rollback
 
 
@@ -93,6 +93,7 @@ def _rollout(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Seque
     live = {**fleet.inventory.live, name: slots}
     former = fleet.plan(live=live, variables={**fleet.inventory.variables, "fleet_services": services})
     restored_on = [str(database["host"])] if database.get("restore") else []
+    alone = strategy_of(entries, fleet.inventory.services[name]) == "restart"
     return {
         "service": name,
         "kind": ROLLBACK,
@@ -102,7 +103,7 @@ def _rollout(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Seque
         "to": {host: {"version": notes[0]["version"], "slot": slots[host]} for host, notes in kept.items()},
         "limits": dataclasses.asdict(limits),
         "copy": database,
-        "steps": [step.as_data() for step in rollback(hosts, limits, restored_on=restored_on)],
+        "steps": [step.as_data() for step in rollback(hosts, limits, restored_on=restored_on, alone=alone)],
         "before": (fleet.plan(live=live) if former.findings else former).hosts,
         "after": home.hosts,
         "present": {host: serving[host][name]["notes"] for host in hosts},

@@ -56,8 +56,10 @@ def limits_of(entries: Sequence[Data], wanted: Data) -> Limits:
     )
 
 
-def default_strategy(entries: Sequence[Data]) -> str:
-    return next(each for each in STRATEGIES if all(each in entry["strategies"] for entry in entries))
+def strategy_of(entries: Sequence[Data], wanted: Data) -> str:
+    """The inventory's, or the first one that all components of the service know."""
+    default = next(each for each in STRATEGIES if all(each in entry["strategies"] for entry in entries))
+    return str(wanted.get("rollout", {}).get("strategy") or default)
 
 
 def starting_slice(own: Data, name: str, serving: str) -> Data:

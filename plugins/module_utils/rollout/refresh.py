@@ -10,11 +10,11 @@ from .fleet import (
     Fleet,
     Rollouts,
     Serving,
-    default_strategy,
     entries_of,
     http_ports,
     limits_of,
     starting_slice,
+    strategy_of,
 )
 from .schedule import refresh
 
@@ -67,7 +67,7 @@ def _refresh(fleet: Fleet, serving: Serving, name: str, hosts: list[str]) -> Dat
     after = fleet.plan(variables=variables, live={**fleet.inventory.live, name: flipped})
     entries = [entry for host in hosts for entry in entries_of(before.hosts[host], name)]
     limits = limits_of(entries, wanted)
-    strategy = wanted.get("rollout", {}).get("strategy") or default_strategy(entries)
+    strategy = strategy_of(entries, wanted)
     steps = refresh(strategy, hosts, limits)
     return {
         "service": name,

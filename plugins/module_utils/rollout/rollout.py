@@ -21,11 +21,11 @@ from .fleet import (
     Rollouts,
     Serving,
     database_of,
-    default_strategy,
     entries_of,
     http_ports,
     limits_of,
     starting_slice,
+    strategy_of,
 )
 from .schedule import STRATEGIES, Step, home_again, schedule, settled, way_back
 
@@ -68,7 +68,7 @@ def _rollout(
 ) -> Data | None:
     wanted = fleet.inventory.services[name]
     entries = [entry for host in hosts for entry in entries_of(home.hosts[host], name)]
-    strategy = wanted.get("rollout", {}).get("strategy") or default_strategy(entries)
+    strategy = strategy_of(entries, wanted)
     variable = f"fleet_services.{name}"
     _check(variable, wanted, strategy, entries, hosts, serving, name, findings)
     cut_off.check(serving, name, hosts, findings)
@@ -151,7 +151,7 @@ def _taken_back(fleet: Fleet, home: Plan, serving: Serving, name: str, hosts: Se
     flipped = {host: other_slot(str(serving[host][name]["slot"])) for host in hosts}
     after = fleet.plan(live={**fleet.inventory.live, name: {**fleet.inventory.live.get(name, {}), **flipped}})
     # As if it had come as far as it can come without being done: whether the slot that served still runs is not known.
-    alone = (wanted.get("rollout", {}).get("strategy") or default_strategy(entries)) == "restart"
+    alone = strategy_of(entries, wanted) == "restart"
     phases = ("stop", "start", "traffic") if alone else ("start", "traffic", "finish")
     begun = [Step(phase=phase, hosts=tuple(hosts)) for phase in phases]
     open_ones = [(host, each) for host in hosts for each in serving[host][name]["unfinished"]]

@@ -205,13 +205,14 @@ def way_back(done: Sequence[Step], hosts: Sequence[str], limits: Limits) -> list
     }
     moved = any(step.phase == "traffic" for step in done)
     down = [host for host in hosts if host in phases["stop"] or host in phases["finish"]]
-    steps = []
-    # Of a component that owns its data alone: never two at a time.
-    alone = [host for host in phases["start"] if host in phases["stop"]]
-    if alone:
-        steps.append(Step(phase="halt", hosts=tuple(alone), seconds=limits.stop))
-    if down:
-        steps += _revived(down, limits)
+    steps: list[Step] = []
+    # Of a component that owns its data alone: never two at a time, and the host that came last first, as others may serve.
+    alone = [host for host in reversed(phases["start"]) if host in phases["stop"]]
+    if rest := [host for host in down if host not in alone]:
+        steps += _revived(rest, limits)
+    for host in alone:
+        steps.append(Step(phase="halt", hosts=(host,), seconds=limits.stop))
+        steps += _revived([host], limits)
     if moved:
         steps.append(Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, 0)))
     if phases["start"]:
@@ -222,8 +223,22 @@ def way_back(done: Sequence[Step], hosts: Sequence[str], limits: Limits) -> list
     return steps
 
 
-def rollback(hosts: Sequence[str], limits: Limits, *, restored_on: Sequence[str] = ()) -> list[Step]:
-    """To the release that each host has kept in its idle slot; proven like a new one. With the database of before, where it is restored."""
+def rollback(
+    hosts: Sequence[str], limits: Limits, *, restored_on: Sequence[str] = (), alone: bool = False
+) -> list[Step]:
+    """To the release that each host has kept in its idle slot; proven like a new one. With the database of before, where it is restored.
+
+    `alone`: of a component that owns its data alone, never two at a time.
+    """
+    if alone and not restored_on:
+        steps: list[Step] = []
+        for number, host in enumerate(hosts):
+            shares = {each: 0 if each in hosts[: number + 1] else ALL for each in hosts}
+            steps.append(Step(phase="stop", hosts=(host,), seconds=limits.stop))
+            steps += _revived([host], limits)
+            steps.append(Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=shares, guard=True))
+            steps.append(Step(phase="adopt", hosts=(host,), seconds=limits.stop))
+        return [*steps, settled(hosts, 0)]
     restored = [
         Step(phase="unpack", hosts=tuple(restored_on)),
         # What would be written from here on would be lost.
@@ -247,11 +262,20 @@ def back_from_rollback(done: Sequence[Step], hosts: Sequence[str], limits: Limit
         return []
     moved = [Step(phase="traffic", hosts=tuple(hosts), seconds=60, shares=dict.fromkeys(hosts, ALL))]
     moved = moved if any(step.phase == "traffic" for step in done) else []
-    revived = [host for host in hosts if _touched(done, "revive", host)]
-    halted = [Step(phase="halt", hosts=tuple(revived), seconds=limits.stop)] if revived else []
+    revived, stopped, adopted = (
+        tuple(host for host in hosts if _touched(done, phase, host)) for phase in ("revive", "stop", "adopt")
+    )
+    halted = [Step(phase="halt", hosts=revived, seconds=limits.stop)] if revived else []
     databases = {phase: _hosts_of(done, phase) for phase in ("unpack", "swap")}
-    adopted = _hosts_of(done, "adopt")
     readopted = [Step(phase="readopt", hosts=adopted, seconds=limits.stop)] if adopted else []
+    if stopped and not databases["unpack"]:
+        # Never two at a time here either, and the host that came last first.
+        alone: list[Step] = []
+        for host in reversed(stopped):
+            if host in revived:
+                alone.append(Step(phase="halt", hosts=(host,), seconds=limits.stop))
+            alone.append(Step(phase="resume", hosts=(host,), seconds=limits.start))
+        return [*alone, *moved, *readopted]
     if not databases["unpack"]:
         resumed = [Step(phase="resume", hosts=adopted, seconds=limits.start)] if adopted else []
         return resumed + moved + (readopted or halted)
@@ -259,9 +283,8 @@ def back_from_rollback(done: Sequence[Step], hosts: Sequence[str], limits: Limit
     steps = halted
     if databases["swap"]:
         steps.append(Step(phase="swap_back", hosts=databases["swap"], seconds=60))
-    stopped = [host for host in hosts if _touched(done, "stop", host)]
     if stopped:
-        steps.append(Step(phase="resume", hosts=tuple(stopped), seconds=limits.start))
+        steps.append(Step(phase="resume", hosts=stopped, seconds=limits.start))
     return [*steps, *moved, *readopted, Step(phase="forget", hosts=databases["unpack"])]
 
 

@@ -33,6 +33,17 @@ def test_a_rollback_without_a_copy_goes_only_where_the_former_release_is_known_t
         assert ("swap" in phases) == bool(options.get("restore"))
 
 
+def test_what_runs_alone_is_stopped_before_the_kept_release_starts() -> None:
+    service = fluxbase(rollout={"strategy": "restart"})
+    (rollback,) = found(one_host(fleet_services={"fluxbase": service}), kept(), "fluxbase", accepted="fluxbase").items
+    assert [step["phase"] for step in rollback["steps"]] == ["stop", "revive", "traffic", "adopt", "settle"]
+    # Cut off: whichever of the two ran, the kept one ends before the other one starts.
+    says = kept()
+    says["web1"]["fluxbase"]["unfinished"] = unfinished("2026.3.4", "rollback")
+    rollout = one(one_host(fleet_services={"fluxbase": service}), says)
+    assert [step["phase"] for step in rollout["steps"]] == ["halt", "revive", "traffic", "adopt"]
+
+
 def test_a_restore_that_was_cut_off_is_finished_or_taken_back_and_nothing_else_is_begun() -> None:
     says = kept(("2026.3.6", "2026.3.4"))
     says["web1"]["fluxbase"]["unfinished"] = unfinished("2026.3.4", "restore")

@@ -200,6 +200,68 @@ def test_the_way_back_of_a_rollback() -> None:
     }
 
 
+def test_a_rollback_of_what_runs_alone_goes_host_by_host() -> None:
+    there = rollback(["app1", "app2"], LIMITS, alone=True)
+    assert short(there) == [
+        "stop app1",
+        "revive app1",
+        "traffic app1 0 %, app2 100 %",
+        "adopt app1",
+        "stop app2",
+        "revive app2",
+        "traffic app1 0 %, app2 0 %",
+        "adopt app2",
+        "settle app1, app2",
+    ]
+    # The second host fails while the first one serves the kept release.
+    assert short(back_from_rollback(there[:6], ["app1", "app2"], LIMITS)) == [
+        "halt app2",
+        "resume app2",
+        "halt app1",
+        "resume app1",
+        "traffic app1 100 %, app2 100 %",
+        "readopt app1",
+    ]
+
+
+# What a step makes of the slot that served before it all, and of the other one.
+EFFECTS: dict[str, dict[str, tuple[bool | None, bool | None]]] = {
+    "upgrade": {
+        "stop": (False, None),
+        "start": (None, True),
+        "finish": (False, None),
+        "halt": (None, False),
+        "revive": (True, None),
+        "adopt": (True, False),
+    },
+    "rollback": {
+        "stop": (False, None),
+        "revive": (None, True),
+        "adopt": (False, True),
+        "halt": (None, False),
+        "resume": (True, None),
+        "readopt": (True, False),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", EFFECTS)
+@pytest.mark.parametrize("hosts", [HOSTS, HOSTS[:1]], ids=["three hosts", "one host"])
+def test_what_runs_alone_never_meets_itself_and_others_serve_meanwhile(kind: str, hosts: tuple[str, ...]) -> None:
+    upgrade = kind == "upgrade"
+    there = schedule("restart", hosts, hosts, LIMITS) if upgrade else rollback(hosts, LIMITS, alone=True)
+    back = way_back if upgrade else back_from_rollback
+    for taken in range(1, len(there) + 1):
+        run = {host: [True, False] for host in hosts}
+        for step in [*there[:taken], *back(there[:taken], hosts, LIMITS)]:
+            effects = EFFECTS[kind].get(step.phase, (None, None))
+            for host in step.hosts:
+                run[host] = [was if now is None else now for was, now in zip(run[host], effects, strict=True)]
+                assert run[host] != [True, True], (there[taken - 1].name, step.name)
+            assert sum(any(slots) for slots in run.values()) >= len(hosts) - 1, (there[taken - 1].name, step.name)
+        assert all(any(slots) for slots in run.values()), there[taken - 1].name
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_slot_that_has_lost_its_traffic_stands_in_until_it_settles(strategy: str) -> None:
     found = steps(strategy, *HOSTS)

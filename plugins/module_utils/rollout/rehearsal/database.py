@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ...storage import free
-from ...unit_journal import unit_journal
 from .lock import RehearsalError
 from .place import PREFIX, ROOM, Place
 
@@ -22,7 +21,6 @@ POSTGRES = f"{PREFIX}-postgres.service"
 DOOR, WATCH = f"{PREFIX}-door", f"{PREFIX}-watch.service"
 PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
 LOOK = 0.3  # seconds between two looks at locks
-JOURNAL_LINES = 12
 ATTRIBUTES = ("SUPERUSER", "CREATEDB", "CREATEROLE", "LOGIN", "REPLICATION", "BYPASSRLS")
 # How programs call the tables that keep track of migrations.
 TRACKING = """
@@ -162,7 +160,7 @@ class Copy:
         until = self.clock() + 30
         while not self.place.runner.run(["pg_isready", "-h", str(self.data), "-p", str(self.port)], timeout=10).ok:
             if self.clock() > until:
-                said = "\n".join(unit_journal(self.place.runner, POSTGRES, lines=JOURNAL_LINES))
+                said = "\n".join(self.place.said(POSTGRES))
                 raise RehearsalError(f"the PostgreSQL of the copy does not start. It says:\n{said}")
             self.sleep(0.2)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...commands import CommandResult, Runner
+from ...unit_journal import unit_journal
 from .lock import RehearsalError
 
 FOLDER = Path("/var/lib/selfhost-rehearsal")
 UNITS = Path("/run/systemd/system")
 PREFIX = "selfhost-rehearsal"
+JOURNAL_LINES = 12
 SCANT = 1024 * 1024  # bytes; a disk with no more is full to PostgreSQL, which writes in steps
 ROOM = 256 * 1024 * 1024  # bytes that stay free, and that an empty cluster takes
 
@@ -23,6 +26,7 @@ class Place:
 
     def __init__(self, *, runner: Runner, timeout: float, folder: Path = FOLDER, units: Path = UNITS) -> None:
         self.runner, self.timeout, self.folder, self.units = runner, timeout, folder, units
+        self.began = int(time.time())
 
     def clear(self) -> None:
         """Nothing of this rehearsal, or of one that was cut off, is left."""
@@ -50,6 +54,12 @@ class Place:
     def start(self, *units: str) -> None:
         self.must(["systemctl", "daemon-reload"])
         self.must(["systemctl", "start", *units])
+
+    def said(self, unit: str, *, restarted: bool = False) -> list[str]:
+        """The last lines of a unit in this rehearsal: others before it had units of the same names."""
+        return unit_journal(
+            self.runner, unit, lines=JOURNAL_LINES, since=f"@{self.began}", or_before=False, restarted=restarted
+        )
 
     def must(self, command: Sequence[str]) -> CommandResult:
         done = self.runner.run(command, timeout=self.timeout)

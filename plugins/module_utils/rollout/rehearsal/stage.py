@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...unit_journal import unit_journal
 from .database import POSTGRES, Copy
 from .lock import RehearsalError, wanted_no_more
 from .place import PREFIX, Place
 
 CRASHES = 3  # restarts by systemd that are a pattern
-JOURNAL_LINES = 12
 ASK = """
 import http.client, socket, sys, urllib.parse
 parts = urllib.parse.urlsplit(sys.argv[1])
@@ -102,7 +100,7 @@ class Stage:
             self.place.runner.run(["systemctl", "start", "--no-block", name], timeout=30)
         trouble = self._until_healthy(parts, who, names, begin, locks)
         seconds = self.clock() - begin
-        journal = [line for name in names.values() for line in self._said(name, restarted=bool(trouble))]
+        journal = [line for name in names.values() for line in self.place.said(name, restarted=bool(trouble))]
         for name in names.values():
             # Some hang in their stop, and what they leave is a copy's.
             self.place.runner.run(["systemctl", "kill", "--signal=SIGKILL", name], timeout=30)
@@ -178,9 +176,6 @@ class Stage:
 
     def _ask(self, url: str) -> str:
         return self.place.runner.run([*self._within(), "python3", "-c", ASK, url], timeout=15).stdout.strip()
-
-    def _said(self, unit: str, *, restarted: bool) -> list[str]:
-        return unit_journal(self.place.runner, unit, lines=JOURNAL_LINES, restarted=restarted)
 
 
 def rehearse(stage: Stage, copy: Copy, parts: Sequence[Part]) -> Outcome:
