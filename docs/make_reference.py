@@ -36,7 +36,7 @@ KINDS = {
 }
 GENERATED = "<!-- Made by docs/make_reference.py from {source}. Change that, then: make docs -->\n"
 MARKUP = re.compile(r"\b(?P<kind>[A-Z]{1,2})\((?P<text>(?:\\.|[^)\\])*)\)")
-DEFAULTED = re.compile(r"\{\{[^{}]*?\b(?P<name>[a-z_]\w*) \| default\((?P<default>[^)]*)\)")
+DEFAULTED = re.compile(r"(?<![.\w])(?P<name>[a-z_]\w*) \| default\((?P<default>[^)]*)\)")
 
 
 def lines_of(text: str | Sequence[str] | None) -> list[str]:
@@ -187,18 +187,22 @@ def role_page(name: str, source: str, data: Data) -> str:
 
 
 def header(text: str) -> list[str]:
-    """The lines of a playbook's first comment, without their sign."""
-    found = []
+    """The lines of a playbook's first comment, without their sign. What a variable means may go on in the next one."""
+    found: list[str] = []
     for line in text.splitlines():
         if not line.startswith("#"):
             break
-        found.append(line[1:].removeprefix(" "))
+        words = line[1:].removeprefix(" ")
+        if words.startswith("  ") and found and found[-1].startswith("- "):
+            found[-1] += f" {words.strip()}"
+        else:
+            found.append(words)
     return found
 
 
 def playbook_variables(text: str) -> dict[str, tuple[str, str]]:
     """Default and meaning of each variable that a playbook takes."""
-    comment = "\n".join(header(text))
+    comment, body = "\n".join(header(text)), text.partition("\n---\n")[2]
     described = dict(re.findall(r"^- (\w+): (.+)$", comment, flags=re.MULTILINE))
     given = re.findall(r"^  .* -e (\w+)=", comment, flags=re.MULTILINE)
     found = {match["name"]: match["default"] for match in DEFAULTED.finditer(text)}
@@ -208,7 +212,8 @@ def playbook_variables(text: str) -> dict[str, tuple[str, str]]:
         prompt["name"]: code(prompt["default"]) if prompt.get("default") else "asked for" for prompt in prompts
     }
     return {
-        name: (defaults.get(name, "required"), described.get(name, ""))
+        # What only tasks that several playbooks share read has its default there.
+        name: (defaults.get(name, "required" if name in body else ""), described.get(name, ""))
         for name in sorted({*described, *given, *defaults})
     }
 

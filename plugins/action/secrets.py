@@ -12,6 +12,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import D
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.schema import accepted
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.secrets import missing, rules_of
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.services import resolve
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.unread import unread
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.inventory import InventoryReader
 from ansible_collections.selfhost.fleet.plugins.plugin_utils.secret_store import (
     CURRENT,
@@ -38,6 +39,8 @@ class ActionModule(ActionBase):
     def _make(self, path: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         reader = InventoryReader(self._templar, variables)
         findings = Findings()
+        if passed_over := unread(reader.sources()):
+            raise SecretError(" ".join(map(str, passed_over)))
         whole = reader.inventory()
         services = resolve(accepted(reader.schema(), whole, findings), reader.definitions(), findings)
         named = whole.variables.get("fleet_services") or {}

@@ -13,6 +13,7 @@ from ansible_collections.selfhost.fleet.plugins.module_utils.plan.findings impor
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.hosts import read_host
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.model import Inventory
 from ansible_collections.selfhost.fleet.plugins.module_utils.plan.secrets import PLAYBOOK
+from ansible_collections.selfhost.fleet.plugins.module_utils.plan.unread import unread
 from ansible_collections.selfhost.fleet.plugins.module_utils.serving import DATABASE_FACT, SERVING_FACT
 
 SERVICES = Path(__file__).resolve().parents[2] / "services"
@@ -61,6 +62,7 @@ class InventoryReader:
 
     def inventory(self) -> Inventory:
         variables = self._variables
+        self.undefined += unread(self.sources())
         groups = {name: [host for host in hosts if host not in IMPLICIT] for name, hosts in variables["groups"].items()}
         hosts = {name: read_host(name, variables["hostvars"][name], self.undefined) for name in groups["all"]}
         wanted = {

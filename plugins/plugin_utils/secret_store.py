@@ -44,7 +44,7 @@ def default_path(sources: list[Path]) -> Path:
             # Ansible reads the folder or the file, whichever it finds first: the folder would hide the file.
             raise SecretError(
                 f"{hidden} would no longer be read once there is a folder {folder}. Move it into the folder first: "
-                f"mkdir {folder}.d && git mv {hidden} {folder}.d/fleet.yml && mv {folder}.d {folder}"
+                f"mkdir {folder}.d && mv {hidden} {folder}.d/fleet.yml && mv {folder}.d {folder}"
             )
     return folder / "secrets.yml"
 

@@ -183,7 +183,7 @@ def inventory_entry(answers: Answers) -> str:
 
 def next_steps(answers: Answers, inventory: str) -> list[str]:
     """What is left to do, as commands and words."""
-    entry = ["Put this below fleet_services in the inventory's group_vars/all.yml:", ""]
+    entry = ["Put this below fleet_services in the inventory's group_vars/all/fleet.yml:", ""]
     entry += [f"    {line}" for line in inventory_entry(answers).splitlines()]
     if answers.kind == "address" and set(answers.checksum) <= set("sha256:0"):
         entry.append("    (the publisher has the checksum beside the file, mostly as .sha256)")
