@@ -110,7 +110,7 @@ def under_load(site: Site, playbook: Path, changes: dict[str, Any], **options: A
     with asked_constantly(site.client, site.host.address, authority) as answers:
         run = site.run(playbook=playbook, changes=changes, **options)
     failed = [(begun, found) for begun, found in answers if found not in (200, 201)]
-    assert len(answers) > 100
+    assert len(answers) > 50  # a run that fails at once takes five seconds
     assert failed == [], f"{len(failed)} of {len(answers)}"
     return run
 
