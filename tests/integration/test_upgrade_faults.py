@@ -152,7 +152,7 @@ def failed_upgrade(site: Site, where: str, *words: str, **keys: Any) -> Run:
         "Mend what is said",
     )
     for word in (*words, *told):
-        assert word in message
+        assert word in message, message
     serves_alone(site, OLD, slot)
     return run
 

@@ -81,8 +81,8 @@ def test_how_much_is_copied(tmp_path: Path, copy: str, limit: int, copied: str) 
 def test_a_disk_that_fills_meanwhile_is_named_beside_the_program_s_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def tried(stderr: str) -> str:
-        there = place(tmp_path, Host(initdb=CommandResult(argv=("initdb",), rc=1, stderr=stderr)))
+    def tried(stderr: str, **answers: CommandResult) -> str:
+        there = place(tmp_path, Host(initdb=CommandResult(argv=("initdb",), rc=1, stderr=stderr), **answers))
         there.folder.mkdir()
         with pytest.raises(RehearsalError) as failed:
             rehearse(Stage(there), copy_in(there), [PART])
@@ -95,7 +95,14 @@ def test_a_disk_that_fills_meanwhile_is_named_beside_the_program_s_words(
     # With room it is something else, and the program has said all there is to say.
     disk(monkeypatch, 2**30)
     assert "The disk is full" not in tried("initdb: could not write")
-    # Unless it says so itself, and has taken away what it had written.
+    # It may be said long before the end.
+    assert "The disk is full" in tried("initdb: No space left on device" + 9 * "\nand more")
+    # Unless the copy's PostgreSQL says so, which its clients do not know.
+    said = CommandResult(
+        argv=("journalctl",), rc=0, stdout="PANIC:  could not write to file: No space left on device\n"
+    )
+    assert "The disk is full: the copy did not fit in " in tried("initdb: the connection was lost", journalctl=said)
+    # Or it says so itself, and has taken away what it had written.
     assert "The disk is full: the copy did not fit in " in tried("initdb: could not write: No space left on device")
 
 

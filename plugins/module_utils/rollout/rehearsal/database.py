@@ -100,7 +100,8 @@ class Copy:
         try:
             yield
         except RehearsalError as error:
-            if not self.place.is_full(str(error)):
+            # A PostgreSQL that has ended of it has said so, not its client; and has taken away what it could not write to its end.
+            if not self.place.is_full("\n".join([str(error), *self.place.said(POSTGRES)])):
                 raise
             raise RehearsalError(
                 f"{error}\nThe disk is full: the copy did not fit in {self.place.folder} ({free(self.place.folder)} by now), and is taken away. "

@@ -17,6 +17,7 @@ FOLDER = Path("/var/lib/selfhost-rehearsal")
 UNITS = Path("/run/systemd/system")
 PREFIX = "selfhost-rehearsal"
 JOURNAL_LINES = 12
+FULL = "No space left on device"  # as every program calls it
 SCANT = 1024 * 1024  # bytes; a disk with no more is full to PostgreSQL, which writes in steps
 ROOM = 256 * 1024 * 1024  # bytes that stay free, and that an empty cluster takes
 
@@ -65,7 +66,11 @@ class Place:
         done = self.runner.run(command, timeout=self.timeout)
         if not done.ok:
             what = re.sub(r"^runuser -u postgres -- ", "", " ".join(command))
-            raise RehearsalError(f"{what[:200]}: {done.words(lines=5)}")
+            said = done.words(lines=5)
+            # The last lines of initdb are of how it clears up.
+            if FULL in done.stderr and FULL not in said:
+                said = f"{FULL}\n{said}"
+            raise RehearsalError(f"{what[:200]}: {said}")
         return done
 
     # Its disk
@@ -77,7 +82,7 @@ class Place:
 
     def is_full(self, words: str) -> bool:
         """Some programs take away what they had written before they end, and others do not say why they end."""
-        return "No space left on device" in words or shutil.disk_usage(self.folder).free <= SCANT
+        return FULL in words or shutil.disk_usage(self.folder).free <= SCANT
 
 
 def _empty(folder: Path) -> None:
